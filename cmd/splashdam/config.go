@@ -1,0 +1,255 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"reflect"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+)
+
+// Config is every setting of the program. Each field has its name in the tag "name": the flag is --name, the environment
+// variable SPLASHDAM_NAME with underscores, the key in the YAML file name. Flags win over the environment, the
+// environment over the file, the file over the default.
+type Config struct {
+	Data   string `name:"data" default:"./splashdam-data" verbs:"dev" doc:"folder of the embedded stores"`
+	Listen string `name:"listen" default:"127.0.0.1:4510" verbs:"dev" doc:"address for clients, host:port; port 0 takes a free one"`
+	// Off when empty. The listener answers anyone who can reach it, so it is held to loopback addresses.
+	MetricsListen string `name:"metrics-listen" default:"" verbs:"dev" doc:"loopback address for metrics and profiles, host:port; empty: off"`
+
+	BufferBytesMax  byteSize `name:"buffer-max" default:"256MiB" verbs:"dev" doc:"records held in memory until they are stored, 8MiB to 64GiB"`
+	SegmentBytesMax byteSize `name:"segment-max" default:"8MiB" verbs:"dev" doc:"stored size at which a segment is sealed, 64KiB to 256MiB"`
+	BlockCacheBytes byteSize `name:"cache-max" default:"256MiB" verbs:"dev" doc:"cache of what was read from segments, 1MiB to 1TiB"`
+
+	AutoCreate     bool `name:"auto-create" default:"false" verbs:"dev" doc:"create an unknown topic when records are sent to it"`
+	AutoPartitions int  `name:"auto-partitions" default:"1" verbs:"dev" doc:"partitions of topics created so, 1 to 100000"`
+
+	StopTimeout time.Duration `name:"stop-timeout" default:"30s" verbs:"dev" doc:"how long a graceful stop may take, 1s to 10m"`
+	LogLevel    string        `name:"log-level" default:"warn" verbs:"dev" doc:"debug, info, warn or error"`
+
+	Server  string        `name:"server" default:"http://127.0.0.1:4510" verbs:"topic produce consume offsets bench" doc:"address of an agent, http://host:port"`
+	Timeout time.Duration `name:"timeout" default:"30s" verbs:"topic produce consume offsets bench" doc:"limit of one call to the agent, 100ms to 10m"`
+}
+
+// Validate reports every problem of the settings.
+func (c Config) Validate() error {
+	var problems []error
+	bad := func(name, value, want string) {
+		problems = append(problems, fmt.Errorf("setting %s: %s: want %s", name, value, want))
+	}
+	if c.Data == "" {
+		bad("data", `""`, "a folder")
+	}
+	if _, err := netAddress(c.Listen); err != nil {
+		bad("listen", strconv.Quote(c.Listen), "host:port, such as 127.0.0.1:4510")
+	}
+	if c.MetricsListen != "" {
+		host, err := netAddress(c.MetricsListen)
+		if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			bad("metrics-listen", strconv.Quote(c.MetricsListen), "a loopback host:port, such as 127.0.0.1:4511")
+		}
+	}
+	size := func(name string, v, low, high byteSize) {
+		if v < low || v > high {
+			bad(name, v.String(), fmt.Sprintf("%s to %s", low, high))
+		}
+	}
+	size("buffer-max", c.BufferBytesMax, 8<<20, 64<<30)
+	size("segment-max", c.SegmentBytesMax, 64<<10, 256<<20)
+	size("cache-max", c.BlockCacheBytes, 1<<20, 1<<40)
+	if c.AutoPartitions < 1 || c.AutoPartitions > 100_000 {
+		bad("auto-partitions", strconv.Itoa(c.AutoPartitions), "1 to 100000")
+	}
+	period := func(name string, v, low, high time.Duration) {
+		if v < low || v > high {
+			bad(name, v.String(), fmt.Sprintf("%s to %s", low, high))
+		}
+	}
+	period("stop-timeout", c.StopTimeout, time.Second, 10*time.Minute)
+	period("timeout", c.Timeout, 100*time.Millisecond, 10*time.Minute)
+	if _, ok := logLevels[c.LogLevel]; !ok {
+		bad("log-level", strconv.Quote(c.LogLevel), "debug, info, warn or error")
+	}
+	if u, err := url.Parse(c.Server); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		bad("server", strconv.Quote(c.Server), "http://host:port")
+	}
+	return errors.Join(problems...)
+}
+
+func netAddress(s string) (host string, err error) {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return "", err
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return host, err
+}
+
+// setting is one field of Config as its tags describe it.
+type setting struct {
+	name, fallback, doc string
+	verbs               []string
+	field               int
+}
+
+func (s setting) variable() string {
+	return "SPLASHDAM_" + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
+}
+
+// settings lists the fields of Config in their order.
+func settings() []setting {
+	t := reflect.TypeFor[Config]()
+	var all []setting
+	for i := range t.NumField() {
+		tag := t.Field(i).Tag
+		all = append(all, setting{
+			name: tag.Get("name"), fallback: tag.Get("default"), doc: tag.Get("doc"),
+			verbs: strings.Fields(tag.Get("verbs")), field: i,
+		})
+	}
+	return all
+}
+
+// addSettings gives cmd a flag for each setting that verb has. The flags are read by Config.read, which knows the
+// types, so that a value is judged alike wherever it comes from.
+func addSettings(cmd *cobra.Command, verb string) {
+	for _, s := range settings() {
+		for _, v := range s.verbs {
+			if v != verb {
+				continue
+			}
+			cmd.PersistentFlags().String(s.name, s.fallback, s.doc)
+			if s.fallback == "false" {
+				cmd.PersistentFlags().Lookup(s.name).NoOptDefVal = "true"
+			}
+		}
+	}
+}
+
+// read fills the configuration from flags, environment and file, and reports every problem.
+func (c *Config) read(cmd *cobra.Command, environ []string) error {
+	var problems []error
+	file := map[string]string{}
+	if f := cmd.Flag("config"); f != nil && f.Value.String() != "" {
+		var err error
+		if file, err = readConfigFile(f.Value.String()); err != nil {
+			return usage{err}
+		}
+	}
+	variables := map[string]string{}
+	for _, kv := range environ {
+		if name, value, ok := strings.Cut(kv, "="); ok && strings.HasPrefix(name, "SPLASHDAM_") {
+			variables[name] = value
+		}
+	}
+	for _, s := range settings() {
+		value, source := s.fallback, "default of "+s.name
+		if v, ok := file[s.name]; ok {
+			value, source = v, "setting "+s.name+" in the file"
+		}
+		if v, ok := variables[s.variable()]; ok {
+			value, source = v, s.variable()
+		}
+		if f := cmd.Flag(s.name); f != nil && f.Changed {
+			value, source = f.Value.String(), "--"+s.name
+		}
+		delete(file, s.name)
+		delete(variables, s.variable())
+		if err := setField(reflect.ValueOf(c).Elem().Field(s.field), value); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %q: want %w", source, value, err))
+		}
+	}
+	for _, name := range sortedKeys(file) {
+		problems = append(problems, fmt.Errorf("setting %s in the file: unknown (known: %s)", name, knownSettings()))
+	}
+	for _, name := range sortedKeys(variables) {
+		problems = append(problems, fmt.Errorf("environment variable %s: unknown (known settings: %s)", name, knownSettings()))
+	}
+	if len(problems) == 0 {
+		problems = append(problems, c.Validate())
+	}
+	if err := errors.Join(problems...); err != nil {
+		return usage{err}
+	}
+	return nil
+}
+
+// readConfigFile reads the flat list of settings that the YAML file is.
+func readConfigFile(path string) (map[string]string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read config: %w", err)
+	}
+	var raw map[string]yaml.Node
+	if err := yaml.Unmarshal(b, &raw); err != nil {
+		return nil, fmt.Errorf("read config %s: %w", path, err)
+	}
+	values := map[string]string{}
+	for name, node := range raw {
+		if node.Kind != yaml.ScalarNode {
+			return nil, fmt.Errorf("read config %s: setting %s: want one plain value", path, name)
+		}
+		values[name] = node.Value
+	}
+	return values, nil
+}
+
+// setField parses value by the field's type; the error says what form is wanted.
+func setField(field reflect.Value, value string) error {
+	switch field.Interface().(type) {
+	case string:
+		field.SetString(value)
+	case bool:
+		v, err := strconv.ParseBool(value)
+		if err != nil {
+			return errors.New("true or false")
+		}
+		field.SetBool(v)
+	case int:
+		v, err := strconv.Atoi(value)
+		if err != nil {
+			return errors.New("a whole number without unit")
+		}
+		field.SetInt(int64(v))
+	case time.Duration:
+		v, err := time.ParseDuration(value)
+		if err != nil {
+			return errors.New("a duration with unit, such as 500ms, 30s or 10m")
+		}
+		field.SetInt(int64(v))
+	case byteSize:
+		v, err := parseByteSize(value)
+		if err != nil {
+			return err
+		}
+		field.SetInt(int64(v))
+	default:
+		panic("no parser for a setting of type " + field.Type().String())
+	}
+	return nil
+}
+
+func sortedKeys(m map[string]string) []string {
+	names := make([]string, 0, len(m))
+	for name := range m {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	return names
+}
+
+func knownSettings() string {
+	var names []string
+	for _, s := range settings() {
+		names = append(names, s.name)
+	}
+	return strings.Join(names, ", ")
+}

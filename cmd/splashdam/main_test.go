@@ -1,0 +1,37 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+func TestWrongCommandLineIsOneLineAndExitCodeTwo(t *testing.T) {
+	for _, args := range [][]string{{"frob"}, {"version", "x"}, {"version", "--x"}, {"version", "-o", "xml"}} {
+		code, stdout, stderr, _ := runFor(t, nil, args...)
+		if code != exitUsage || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "splashdam: ") {
+			t.Errorf("splashdam %s: exit %d, output %q, error %q; want exit %d and one error line",
+				strings.Join(args, " "), code, stdout, stderr, exitUsage)
+		}
+	}
+}
+
+func TestVersionPrintsTextAndJSON(t *testing.T) {
+	code, stdout, stderr, _ := runFor(t, nil, "version")
+	if code != exitDone || !strings.HasPrefix(stdout, "splashdam ") {
+		t.Errorf("version: exit %d, output %q, error %q", code, stdout, stderr)
+	}
+	_, stdout, _, _ = runFor(t, nil, "version", "-o", "json")
+	var v versionInfo
+	if err := json.Unmarshal([]byte(stdout), &v); err != nil || v.Version == "" || v.Go == "" {
+		t.Errorf("version -o json: got %q (%v), want version and go", stdout, err)
+	}
+}
+
+func TestCompletionIsWrittenForEveryShell(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		if code, stdout, stderr, _ := runFor(t, nil, "completion", shell); code != exitDone || len(stdout) < 500 {
+			t.Errorf("completion %s: exit %d, %d bytes, error %q", shell, code, len(stdout), stderr)
+		}
+	}
+}
