@@ -1,0 +1,129 @@
+package objectlog
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// CheckBatch validates one batch that a client encoded, all of it: header, CRC, decompression within limits, record
+// count, contiguous offset deltas, timestamps, sequence fields; control and transactional bits are refused. b must hold
+// exactly one batch. Errors: ErrCorrupt, ErrInvalid, ErrTooLarge, ErrVersion.
+//
+// The rules are those of Kafka's broker (LogValidator), and where it would repair a batch, this refuses: a max
+// timestamp that is not the latest of the records, and LogAppendTime, which only a broker may set (StampBatch).
+func CheckBatch(b []byte, limits Limits) (BatchHeader, error) {
+	limits = limits.withDefaults()
+	if len(b) > limits.BatchBytes {
+		return BatchHeader{}, fmt.Errorf("record batch: %d bytes, the limit is %d: %w", len(b), limits.BatchBytes, ErrTooLarge)
+	}
+	h, err := ParseBatchHeader(b)
+	if err != nil {
+		return BatchHeader{}, err
+	}
+	if h.Bytes != len(b) {
+		return BatchHeader{}, fmt.Errorf("record batch: %d bytes behind its end: %w", len(b)-h.Bytes, ErrInvalid)
+	}
+	if err := checkHeader(h, binary.BigEndian.Uint16(b[batchAttributes:]), limits); err != nil {
+		return BatchHeader{}, fmt.Errorf("record batch: %w", err)
+	}
+	if h.Codec == CodecNone {
+		err = checkRecords(b[batchHeaderBytes:], h, limits)
+	} else {
+		err = checkCompressed(b[batchHeaderBytes:], h, limits)
+	}
+	if err != nil {
+		return BatchHeader{}, fmt.Errorf("record batch: %w", err)
+	}
+	return h, nil
+}
+
+// checkHeader judges the header's fields by themselves.
+func checkHeader(h BatchHeader, attributes uint16, limits Limits) error {
+	const known = attrCodec | attrLogAppendTime | attrTransactional | attrControl
+	switch {
+	case h.Control:
+		return fmt.Errorf("control bit set by a client: %w", ErrInvalid)
+	case h.Transactional:
+		return fmt.Errorf("transactional bit set: %w", ErrInvalid)
+	case h.LogAppendTime:
+		return fmt.Errorf("LogAppendTime bit set by a client: %w", ErrInvalid)
+	case attributes&^known != 0:
+		return fmt.Errorf("unknown attribute bits %#04x: %w", attributes&^known, ErrInvalid)
+	case h.FirstTimestamp < NoTimestamp:
+		return fmt.Errorf("base timestamp %d is negative: %w", h.FirstTimestamp, ErrInvalid)
+	}
+	if err := checkCount(h, limits); err != nil {
+		return err
+	}
+	return checkProducer(h.ProducerID, h.ProducerEpoch, h.FirstSequence)
+}
+
+func checkCount(h BatchHeader, limits Limits) error {
+	switch {
+	case h.Records <= 0:
+		return fmt.Errorf("%d records: %w", h.Records, ErrInvalid)
+	case h.LastOffsetDelta != h.Records-1:
+		return fmt.Errorf("last offset delta %d with %d records: %w", h.LastOffsetDelta, h.Records, ErrInvalid)
+	case int(h.Records) > limits.Records:
+		return fmt.Errorf("%d records, the limit is %d: %w", h.Records, limits.Records, ErrTooLarge)
+	}
+	return nil
+}
+
+// checkProducer wants all three producer fields or none of them.
+func checkProducer(id ProducerID, epoch int16, sequence int32) error {
+	none := id == NoProducer && epoch == -1 && sequence == -1
+	given := id >= 0 && epoch >= 0 && sequence >= 0
+	if !none && !given {
+		return fmt.Errorf("producer id %d with epoch %d and sequence %d: %w", id, epoch, sequence, ErrInvalid)
+	}
+	return nil
+}
+
+func checkCompressed(stored []byte, h BatchHeader, limits Limits) error {
+	scratch := getScratch()
+	body, err := decompress(scratch.b[:0], h.Codec, stored, limits.DecodedBytes)
+	if err == nil {
+		err = checkRecords(body, h, limits)
+	}
+	scratch.put(body)
+	return err
+}
+
+// checkRecords walks all records of a batch without keeping any.
+func checkRecords(body []byte, h BatchHeader, limits Limits) error {
+	c := cursor{b: body}
+	var r recordView
+	latest := NoTimestamp
+	for i := range h.Records {
+		if err := r.read(&c, i, limits); err != nil {
+			return fmt.Errorf("record %d: %w", i, err)
+		}
+		at := h.FirstTimestamp + Timestamp(r.timestampDelta)
+		if overflows := (r.timestampDelta > 0) != (at > h.FirstTimestamp) && r.timestampDelta != 0; overflows || at < NoTimestamp {
+			return fmt.Errorf("record %d: timestamp delta %d from %d: %w", i, r.timestampDelta, h.FirstTimestamp, ErrInvalid)
+		}
+		latest = max(latest, at)
+	}
+	if len(c.b) > 0 {
+		return fmt.Errorf("%d bytes behind the last record: %w", len(c.b), ErrInvalid)
+	}
+	if latest != h.MaxTimestamp {
+		return fmt.Errorf("max timestamp %d, the records' latest is %d: %w", h.MaxTimestamp, latest, ErrInvalid)
+	}
+	return nil
+}
+
+func (l Limits) withDefaults() Limits {
+	fill := func(field *int, byDefault int) {
+		if *field == 0 {
+			*field = byDefault
+		}
+	}
+	fill(&l.BatchBytes, 1<<20+batchLengthNext)
+	fill(&l.DecodedBytes, 64<<20)
+	fill(&l.Records, 1_000_000)
+	fill(&l.RecordBytes, 32<<20)
+	fill(&l.Headers, 10_000)
+	return l
+}
