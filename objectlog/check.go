@@ -100,7 +100,7 @@ func checkRecords(body []byte, h BatchHeader, limits Limits) error {
 			return fmt.Errorf("record %d: %w", i, err)
 		}
 		at := h.FirstTimestamp + Timestamp(r.timestampDelta)
-		if overflows := (r.timestampDelta > 0) != (at > h.FirstTimestamp) && r.timestampDelta != 0; overflows || at < NoTimestamp {
+		if at < NoTimestamp {
 			return fmt.Errorf("record %d: timestamp delta %d from %d: %w", i, r.timestampDelta, h.FirstTimestamp, ErrInvalid)
 		}
 		latest = max(latest, at)
