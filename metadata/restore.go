@@ -1,0 +1,166 @@
+package metadata
+
+import (
+	"fmt"
+
+	"github.com/splashdam/splashdam/objectlog"
+)
+
+// Restore implements Machine. What it does not accept leaves the state as it was.
+func (s *State) Restore(b []byte) error {
+	r := reader{b: b}
+	if v := r.byte("version"); r.err == nil && v != snapshotVersion {
+		return fmt.Errorf("restore state: version %d, this program knows %d", v, snapshotVersion)
+	}
+	fresh := NewState(s.cfg)
+	if shard, shards := r.uvarint("shard"), r.uvarint("shards"); r.err == nil &&
+		(shard != uint64(s.cfg.Shard) || shards != uint64(s.cfg.Shards)) {
+		return fmt.Errorf("restore state: snapshot of shard %d of %d, this is shard %d of %d", shard, shards, s.cfg.Shard, s.cfg.Shards)
+	}
+	r.catalog(&fresh.catalog)
+	restoration := restoration{reader: &r, state: fresh}
+	restoration.topics()
+	fresh.retired, fresh.boots = r.boots()
+	if err := r.end(); err != nil {
+		return fmt.Errorf("restore state: %w", err)
+	}
+	*s = *fresh
+	return nil
+}
+
+func (r *reader) catalog(c *catalog) {
+	last := ""
+	for range r.count("catalog", 24) {
+		t := &Topic{ID: r.uuid("topic"), Name: r.string("name", nameBytesMax)}
+		t.Partitions, t.Target, t.Settings = r.partitionCount("partitions"), r.partitionCount("target"), r.settings()
+		t.State, t.Version = TopicState(r.byte("topic state")), int64(r.bounded("version", maxInt63))
+		t.Created = objectlog.Timestamp(r.varint("created"))
+		if _, twice := c.byID[t.ID]; twice || t.Name <= last || t.State < TopicCreating || t.State > TopicDeleting {
+			r.fail("catalog: topic %q (%s) in state %d: twice, out of order or in no such state", t.Name, t.ID, t.State)
+		}
+		if r.err != nil {
+			return
+		}
+		c.byName, c.byID[t.ID], last = append(c.byName, t), t, t.Name
+	}
+}
+
+// restoration reads what rowWriter and its callers wrote.
+type restoration struct {
+	*reader
+	state *State
+	boots []objectlog.UUID
+}
+
+func (r *restoration) topics() {
+	s := r.state
+	s.nextNumber = uint32(r.bounded("next topic number", maxUint32))
+	last := uint64(0)
+	for range r.count("topics", 18) {
+		number := last + r.bounded("topic number", maxUint32)
+		t := &topic{number: uint32(number), id: r.uuid("topic")}
+		if _, twice := s.numbers[t.id]; twice || number <= last || number >= uint64(s.nextNumber) {
+			r.fail("topic %s: number %d is out of order, or the topic is there twice", t.id, number)
+		}
+		r.partitions(t)
+		if r.err != nil {
+			return
+		}
+		s.topics, s.numbers[t.id], last = append(s.topics, t), t.number, number
+	}
+}
+
+func (r *restoration) partitions(t *topic) {
+	n := r.count("partitions", 4)
+	t.partitions = make([]*partition, 0, n)
+	last := uint64(0)
+	for i := range n {
+		number := last + r.bounded("partition", partitionsMax)
+		if number >= partitionsMax || i > 0 && number <= last {
+			r.fail("topic %s: partition %d: out of order", t.id, number)
+		}
+		p := &partition{number: objectlog.Partition(number), logStart: objectlog.Offset(r.bounded("log start", offsetMax))}
+		if p.next = p.logStart; len(r.b) >= 2 && r.b[0] == 0 && r.b[1] == 0 {
+			r.b = r.b[2:] // idle
+		} else {
+			p.content = new(content)
+			r.rows(p)
+			r.producers(p.content)
+		}
+		if r.err != nil {
+			r.err = fmt.Errorf("topic %s, partition %d: %w", t.id, number, r.err)
+			return
+		}
+		t.partitions, last = append(t.partitions, p), number
+	}
+}
+
+func (r *restoration) rows(p *partition) {
+	n := r.count("rows", 10)
+	if n == 0 {
+		return
+	}
+	base := p.logStart - objectlog.Offset(r.bounded("first offset", uint64(p.logStart)))
+	last := objectlog.Timestamp(0)
+	for i := range n {
+		w := objectlog.BatchRow{ProducerID: objectlog.NoProducer, Expected: objectlog.NoOffset}
+		segment := r.segment()
+		start := r.bounded("start", positionMax)
+		w.Records, w.Bytes = int32(r.bounded("records", maxInt31)), int32(r.bounded("bytes", maxInt31))
+		last += objectlog.Timestamp(r.varint("time"))
+		w.MaxTimestamp, w.CRC = last, r.uint32("crc")
+		if id := r.bounded("producer", maxInt63+1); id > 0 {
+			w.ProducerID = objectlog.ProducerID(id - 1)
+			w.ProducerEpoch, w.FirstSequence = int16(r.bounded("epoch", maxInt15)), int32(r.bounded("sequence", maxInt31))
+		}
+		next := base + objectlog.Offset(w.Records)
+		if r.err == nil && (checkRow(&w) != nil || next > offsetMax || i == 0 && next <= p.logStart) {
+			r.fail("row at offset %d: %d records in %d bytes, log start %d", base, w.Records, w.Bytes, p.logStart)
+		}
+		if r.err != nil {
+			return
+		}
+		p.content.append(newRow(&w, base, segment, uint32(start)), next)
+		p.storedBytes += int64(w.Bytes)
+		r.state.segments.at(segment).rows++
+		base = next
+	}
+	p.next = base
+}
+
+func (r *restoration) segment() uint32 {
+	s := &r.state.segments
+	n := uint32(r.bounded("segment", uint64(s.next)))
+	if n < s.next || r.err != nil {
+		return n
+	}
+	boot := r.bounded("boot", uint64(len(r.boots)))
+	if boot == uint64(len(r.boots)) {
+		r.boots = append(r.boots, r.uuid("boot"))
+	}
+	name := objectlog.SegmentName{Boot: r.boots[boot], Counter: r.uvarint("counter"), Random: r.uint32("random")}
+	return s.add(name, objectlog.Epoch(r.varint("epoch")), 0)
+}
+
+func (r *restoration) producers(c *content) {
+	last := uint64(0)
+	for i := range r.count("producers", 8) {
+		id := last + r.bounded("producer", maxInt63)
+		p := &producer{id: objectlog.ProducerID(id), epoch: int16(r.bounded("producer epoch", maxInt15))}
+		p.time, p.seen = objectlog.Timestamp(r.varint("producer time")), int32(r.bounded("seen", sequenceWindow))
+		p.n = r.byte("batches")
+		if id > maxInt63 || i > 0 && id <= last || p.n < 1 || p.n > rememberedBatches {
+			r.fail("producer %d: out of order, or remembers %d batches", id, p.n)
+		}
+		if r.err != nil {
+			return
+		}
+		for j := range p.batches[:p.n] {
+			b := &p.batches[j]
+			b.base, b.first = objectlog.Offset(r.bounded("offset", offsetMax)), int32(r.bounded("sequence", maxInt31))
+			b.records = int32(r.bounded("records", maxInt31))
+		}
+		c.producers, last = append(c.producers, p), id
+		r.state.producers++
+	}
+}
