@@ -2,9 +2,9 @@ package objectlog
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
@@ -82,12 +82,12 @@ func (s *scratch) put(used []byte) {
 	scratchPool.Put(s)
 }
 
-// room answers dst with space for n more bytes, doubling, but not beyond limit by more than n.
-func room(dst []byte, n, limit int) []byte {
+// room answers dst with space for n more bytes. It doubles, but goes beyond most only if n demands it.
+func room(dst []byte, n, most int) []byte {
 	if cap(dst)-len(dst) >= n {
 		return dst
 	}
-	grown := make([]byte, len(dst), max(len(dst)+n, min(2*cap(dst), limit)))
+	grown := make([]byte, len(dst), max(len(dst)+n, min(2*cap(dst), most)))
 	copy(grown, dst)
 	return grown
 }
@@ -105,20 +105,18 @@ func readGzip(dst, stored []byte, limit int) ([]byte, error) {
 	r.source.Reset(stored)
 	defer r.source.Reset(nil)
 	err := r.Reset(&r.source)
-	for err == nil {
-		if len(dst) > limit {
-			return dst, errDecoded("gzip", limit)
-		}
-		dst = room(dst, max(min(4*len(stored), limit-len(dst)), 512), limit)
+	dst = room(dst, min(4*len(stored), limit)+1, limit+1)
+	for err == nil && len(dst) <= limit {
+		dst = room(dst, 1, limit+1)
 		var n int
 		n, err = r.Read(dst[len(dst):cap(dst)])
 		dst = dst[:len(dst)+n]
 	}
-	if err != io.EOF {
-		return dst, fmt.Errorf("gzip: %w: %w", ErrInvalid, err)
-	}
 	if len(dst) > limit {
 		return dst, errDecoded("gzip", limit)
+	}
+	if err != io.EOF {
+		return dst, fmt.Errorf("gzip: %w: %w", ErrInvalid, err)
 	}
 	return dst, nil
 }
@@ -158,7 +156,7 @@ const (
 	zstdWindowWritten = 1 << 20
 )
 
-// The decoder's limit is the capacity of the buffer it is given, which no batch may exceed.
+// The decoder's limit is the capacity of the buffer it is given.
 var zstdDecoder = sync.OnceValue(func() *zstd.Decoder {
 	d, err := zstd.NewReader(nil, zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderMaxWindow(zstdWindowMax),
 		zstd.WithDecoderMaxMemory(1<<31), zstd.WithDecoderConcurrency(0))
@@ -177,8 +175,12 @@ var zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
 	return e
 })
 
+// zstdSlack is the room that a decoder may want behind what it has written: the largest block, and some bytes that its
+// copies write too many.
+const zstdSlack = 128<<10 + 64
+
 func readZstd(dst, stored []byte, limit int) ([]byte, error) {
-	want := min(max(8*len(stored), 4096), limit)
+	want := min(8*len(stored), limit)
 	var frame zstd.Header
 	if err := frame.Decode(stored); err == nil && frame.HasFCS {
 		if frame.FrameContentSize > uint64(limit) {
@@ -187,18 +189,24 @@ func readZstd(dst, stored []byte, limit int) ([]byte, error) {
 		want = int(frame.FrameContentSize)
 	}
 	for {
-		dst = slices.Grow(dst[:0], want)
-		got, err := zstdDecoder().DecodeAll(stored, dst[:0:min(cap(dst), limit)])
-		switch {
+		dst = room(dst[:0], want+zstdSlack, limit+zstdSlack)
+		space := dst[:0:min(cap(dst), limit+zstdSlack)]
+		got, err := zstdDecoder().DecodeAll(stored, space)
+		switch full := cap(space)-len(got) < zstdSlack || errors.Is(err, zstd.ErrDecoderSizeExceeded); {
+		case len(got) > limit:
+			return dst, errDecoded("zstd", limit)
+		case err == nil && len(got) == 0:
+			return dst, fmt.Errorf("zstd: no frame: %w", ErrInvalid)
 		case err == nil:
 			return got, nil
-		case err != zstd.ErrDecoderSizeExceeded && err != zstd.ErrWindowSizeExceeded:
-			return dst, fmt.Errorf("zstd: %w: %w", ErrInvalid, err)
-		case err == zstd.ErrWindowSizeExceeded:
+		case errors.Is(err, zstd.ErrWindowSizeExceeded):
 			return dst, fmt.Errorf("zstd: window beyond %d bytes: %w", zstdWindowMax, ErrTooLarge)
-		case cap(dst) >= limit:
+		case !full:
+			return dst, fmt.Errorf("zstd: %w: %w", ErrInvalid, err)
+		case want >= limit:
 			return dst, errDecoded("zstd", limit)
 		}
-		want = min(4*cap(dst), limit)
+		// The decoder ran out of room, which it reports as one of several errors.
+		want = min(4*(want+zstdSlack), limit)
 	}
 }
