@@ -81,3 +81,19 @@ func TestKeysThatAreNotOursDoNotParse(t *testing.T) {
 		}
 	}
 }
+
+func TestMarkParsesBackUnderItsPrefixOnly(t *testing.T) {
+	cluster := UUID{1, 2, 3}
+	for _, prefix := range []string{"", "a", "a/b"} {
+		k := Keys{Prefix: prefix, Cluster: cluster}
+		if got, ok := (Keys{Prefix: prefix}).ParseMark(k.Mark()); !ok || got != cluster {
+			t.Errorf("prefix %q: ParseMark(%q) = %v, %v", prefix, k.Mark(), got, ok)
+		}
+		if _, ok := (Keys{Prefix: "other"}).ParseMark(k.Mark()); ok {
+			t.Errorf("a mark of prefix %q parsed under another one", prefix)
+		}
+		if _, ok := (Keys{Prefix: prefix}).ParseMark(k.Mark() + "s"); ok {
+			t.Errorf("prefix %q: a longer key parsed", prefix)
+		}
+	}
+}
