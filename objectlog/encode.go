@@ -60,8 +60,10 @@ func (o BatchOptions) check(records []Record) error {
 	case o.LogAppendTime < NoTimestamp:
 		return fmt.Errorf("append time %d is negative: %w", o.LogAppendTime, ErrInvalid)
 	}
-	if err := checkProducer(o.ProducerID, o.ProducerEpoch, o.FirstSequence); o.ProducerID != NoProducer && err != nil {
-		return err
+	if o.ProducerID != NoProducer {
+		if err := checkProducer(o.ProducerID, o.ProducerEpoch, o.FirstSequence); err != nil {
+			return err
+		}
 	}
 	for i := range records {
 		if t := records[i].Timestamp; t < NoTimestamp {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"slices"
 
 	"github.com/klauspost/compress/s2"
@@ -87,34 +88,28 @@ func readSnappyBlock(dst, block []byte, limit int) ([]byte, error) {
 }
 
 // isSnappy tells snappy from S2, which s2's decoder reads as well but Kafka's clients do not: S2 gives a copy of offset
-// 0 a meaning. One such batch would stop every consumer of its partition.
+// 0 a meaning. One such batch would stop every consumer of its partition. This walks the tags only, without branches
+// that depend on their kinds: those are as good as random, and a missed branch costs more than the rest.
 func isSnappy(block []byte) bool {
 	_, at := binary.Uvarint(block)
-	for at < len(block) {
-		tag := block[at]
-		switch tag & 3 {
-		case 0: // literal
-			n := int(tag >> 2)
-			extra := max(n-59, 0) // bytes of the length that follow
-			if at+1+extra > len(block) {
-				return false
-			}
-			if extra > 0 {
-				var length [4]byte
-				copy(length[:], block[at+1:at+1+extra])
-				n = int(binary.LittleEndian.Uint32(length[:]))
-			}
-			at += 1 + extra + n + 1
-		case 1: // copy, offset of 11 bits
-			if at+2 > len(block) || tag>>5 == 0 && block[at+1] == 0 {
-				return false
-			}
-			at += 2
-		case 2: // copy, offset of 16 bits
-			at += 3
-		default: // copy, offset of 32 bits
-			at += 5
+	for at+1 < len(block) {
+		tag := uint(block[at])
+		if (tag|uint(block[at+1])<<8)&0xffe3 == 0x0001 {
+			return false // a copy whose offset of 11 bits is 0
 		}
+		if tag&0xf3 == 60<<2 { // a literal whose length follows
+			n := int(tag>>2) - 59 // bytes of the literal's length
+			if n > len(block)-at-1 {
+				return false
+			}
+			var length [4]byte
+			copy(length[:], block[at+1:at+1+n])
+			at += n + int(binary.LittleEndian.Uint32(length[:])) + 2
+			continue
+		}
+		kind := tag & 3
+		literal := (kind - 1) >> (bits.UintSize - 1) // 1 for a literal, 0 for a copy
+		at += int(0x05_03_02_00>>(8*kind)&0xff + literal*(tag>>2+2))
 	}
 	return at == len(block)
 }
