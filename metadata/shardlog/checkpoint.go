@@ -46,23 +46,12 @@ func (c *Core) checkpoint(full bool) {
 	}
 	name := objectlog.SnapshotName{Shard: c.cfg.Shard, Epoch: c.epoch, Seq: int64(c.tip.seq), Random: uint32(c.cfg.Random())}
 	c.snap = &checkpoint{id: c.nextID(), at: pointer{name: name, hash: c.tip.hash}, since: c.since}
-	e := StoreSnapshot{ID: c.snap.id, Name: name, Nonce: c.newUUID(), ring: c.lease.ring, tip: c.tip}
+	e := StoreSnapshot{ID: c.snap.id, Name: name, Nonce: randomUUID(c.cfg.Random), ring: c.lease.ring, tip: c.tip}
 	for _, r := range c.machines {
 		e.names = append(e.names, r.Name)
 		e.views = append(e.views, r.Machine.View())
 	}
 	c.emit(e)
-}
-
-func (c *Core) newUUID() objectlog.UUID {
-	var b [16]byte
-	for i := range 2 {
-		r := c.cfg.Random()
-		for j := range 8 {
-			b[8*i+j] = byte(r >> (8 * j))
-		}
-	}
-	return objectlog.NewUUID(b)
 }
 
 func (c *Core) onSnapshotStored(e SnapshotStored) {
