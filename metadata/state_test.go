@@ -13,12 +13,18 @@ import (
 // shard drives a State as a leader does: Prepare, then Apply of the short form.
 type shard struct {
 	*State
-	t   testing.TB
+	t   failer
 	seq Seq
 	now objectlog.Timestamp
 }
 
-func newShard(t testing.TB, cfg Config) *shard { return &shard{State: NewState(cfg), t: t, now: 1_000} }
+// failer is what a shard needs of *testing.T, *testing.B and *rapid.T.
+type failer interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+func newShard(t failer, cfg Config) *shard { return &shard{State: NewState(cfg), t: t, now: 1_000} }
 
 func (s *shard) position() Position {
 	s.seq++
