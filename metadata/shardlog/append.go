@@ -163,7 +163,6 @@ func (c *Core) prepare(p Proposed) prepared {
 		if x.command, x.refused = m.Prepare(cmd); x.refused != nil {
 			continue
 		}
-		x.command.Kind = cmd.Kind
 		if x.command.Footer, x.refused = c.footerOf(x.command, cmd.Footer); x.refused != nil {
 			continue
 		}
