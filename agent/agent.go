@@ -1,0 +1,163 @@
+// Package agent is the engine: it batches records into segments, stores them, proposes them to shard logs and
+// acknowledges them; it plans and serves reads; it leads shards. Cores are pure, drivers thin. No wire types, no SDK.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/splashdam/splashdam/metadata"
+	"github.com/splashdam/splashdam/metadata/shardlog"
+	"github.com/splashdam/splashdam/objectlog"
+)
+
+// drainTimeout bounds what an agent does behind the end of Run's ctx: whoever sent the signal will not wait longer.
+const drainTimeout = 30 * time.Second
+
+// Agent is one running engine. Its methods may be called together, after Run began, until Run returns.
+type Agent struct {
+	cfg      Config
+	table    metadata.Table
+	keys     objectlog.Keys
+	joiner   *joiner
+	shards   []shard // by number
+	writer   *writer
+	blocks   *blocks
+	presence presence
+
+	producers producerIDs
+
+	robinMu sync.Mutex
+	robin   map[objectlog.UUID]uint32 // per topic: where the next records without key go
+
+	drainOnce sync.Once
+	draining  chan struct{} // closed by Drain
+}
+
+// shard is one shard log and the state that it drives. The state is read within log.Read.
+type shard struct {
+	log   shardlog.Log
+	state *metadata.State
+	drive func(ctx context.Context) error
+	// resign lets go of leadership and answers when it is gone.
+	resign func(ctx context.Context) error
+}
+
+// Open joins the cluster in bucket and table, creating it if the table is empty: it takes a boot ordinal and writes the
+// agent's item. Refused: a bucket and a table that do not belong together, another format level, a ring size or shard count other than the cluster's.
+func Open(ctx context.Context, cfg Config, bucket objectlog.Bucket, table metadata.Table) (*Agent, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("open agent: %w", err)
+	}
+	cfg = cfg.withDefaults()
+	a := &Agent{cfg: cfg, table: table, joiner: &joiner{cfg: cfg, bucket: bucket, table: table},
+		robin: make(map[objectlog.UUID]uint32), draining: make(chan struct{})}
+	c, err := a.joiner.find(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open agent: %w", err)
+	}
+	a.keys = a.joiner.keys(c)
+	ordinal, err := a.joiner.take(ctx, metadata.AgentKey("next"), 1)
+	if err != nil {
+		return nil, fmt.Errorf("open agent: take a boot ordinal: %w", err)
+	}
+	boot := a.joiner.newUUID()
+	a.presence = presence{table: table, info: AgentInfo{Boot: boot.String(), Ordinal: ordinal,
+		ClientAddress: cfg.ClientAddress, Zone: cfg.Zone, Version: cfg.Version}}
+	if a.blocks, err = newBlocks(bucket, a.keys, cfg.BlockCacheBytes); err != nil {
+		return nil, fmt.Errorf("open agent: %w", err)
+	}
+	for i := range c.Shards {
+		a.shards = append(a.shards, a.openShard(objectlog.Shard(i), c, boot, bucket))
+	}
+	a.writer = newWriter(cfg, a.shards)
+	a.writer.bucket, a.writer.keys, a.writer.blocks, a.writer.boot, a.writer.ordinal = bucket, a.keys, a.blocks, boot, ordinal
+	if err := a.presence.enter(ctx); err != nil {
+		return nil, fmt.Errorf("open agent: %w", err)
+	}
+	return a, nil
+}
+
+func (a *Agent) openShard(n objectlog.Shard, c cluster, boot objectlog.UUID, bucket objectlog.Bucket) shard {
+	state := metadata.NewState(metadata.Config{Shard: n, Shards: c.Shards})
+	driver := shardlog.Open(shardlog.Config{Shard: n, Cluster: a.keys.Cluster, Boot: boot, ClaimAtOnce: a.cfg.ExclusiveTable, Random: a.cfg.Random},
+		a.keys, a.table, bucket, []shardlog.Registration{{Name: "state", From: 1, To: 64, Machine: state}})
+	return shard{log: driver, state: state, drive: driver.Run, resign: driver.Resign}
+}
+
+// Run drives the agent until ctx ends, then lets go gracefully: what is held is flushed and acknowledged, leadership handed on.
+func (a *Agent) Run(ctx context.Context) error {
+	// Shards and writer outlive ctx by the drain; what merely looks after things ends with it.
+	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, broken := errgroup.WithContext(inner)
+	for i, s := range a.shards {
+		group.Go(func() error {
+			if err := s.drive(broken); err != nil {
+				return fmt.Errorf("shard %d: %w", i, err)
+			}
+			return nil
+		})
+	}
+	group.Go(func() error { return a.writer.run(broken) })
+	outer, end := context.WithCancel(broken)
+	defer end()
+	defer context.AfterFunc(ctx, end)()
+	for _, f := range []func(context.Context) error{a.settle, a.retain, a.heartbeat} {
+		group.Go(func() error { return f(outer) })
+	}
+	group.Go(func() error {
+		<-outer.Done()
+		a.letGo(broken)
+		stop()
+		return nil
+	})
+	err := group.Wait()
+	a.blocks.close()
+	return err
+}
+
+// letGo is the end of a run, in the order in which nothing is lost: first what clients wait for, then what other agents
+// wait for.
+func (a *Agent) letGo(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	a.Drain()
+	a.writer.drain(ctx)
+	var resigning sync.WaitGroup
+	for _, s := range a.shards {
+		resigning.Go(func() { _ = s.resign(ctx) }) // in vain: a successor waits for the lease
+	}
+	resigning.Wait()
+	a.presence.leave(context.WithoutCancel(ctx))
+}
+
+// Ready is nil when the agent can serve: every shard has applied state and a leader that answers, and the agent is not draining.
+func (a *Agent) Ready() error {
+	select {
+	case <-a.draining:
+		return Draining
+	default:
+	}
+	var problems []error
+	for i, s := range a.shards {
+		switch status := s.log.Status(); {
+		case status.Role == shardlog.RoleHalted:
+			problems = append(problems, fmt.Errorf("shard %d: %w", i, status.Fault))
+		case status.Role == shardlog.RoleStarting || status.Role == shardlog.RoleClaiming || status.Leader.IsZero():
+			problems = append(problems, fmt.Errorf("shard %d has no leader yet", i))
+		}
+	}
+	if len(problems) > 0 {
+		return because(Unavailable, errors.Join(problems...))
+	}
+	return nil
+}
+
+// Drain makes Ready fail and ends long polls; produce and fetch go on until Run's ctx ends.
+func (a *Agent) Drain() { a.drainOnce.Do(func() { close(a.draining) }) }

@@ -1,0 +1,190 @@
+package agent
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/splashdam/splashdam/metadata"
+	"github.com/splashdam/splashdam/metadata/shardlog"
+	"github.com/splashdam/splashdam/objectlog"
+)
+
+// formatLevel is that of everything this program writes: items, entries, segments.
+const formatLevel = 1
+
+// cluster is the value of the item that makes a table a cluster.
+type cluster struct {
+	ID     string `json:"id"`
+	Format int    `json:"format"`
+	Shards int    `json:"shards"`
+	Slots  int    `json:"slots"`
+	// Ready is set once every item that a cluster must have exists. From then on a missing one is damage.
+	Ready bool `json:"ready"`
+}
+
+func (c cluster) encode() []byte {
+	value, _ := json.Marshal(c) // a struct of numbers and strings always encodes
+	return value
+}
+
+// joiner finds or makes the cluster in a bucket and a table.
+type joiner struct {
+	cfg    Config
+	bucket objectlog.Bucket
+	table  metadata.Table
+}
+
+// find answers the cluster of the table, and makes it if the table has none. Every step of the making may be repeated,
+// by this agent or others, so a making that was cut off is just gone on with:
+//
+//	cluster item, not ready · mark in the bucket · counters · rings and lease items · cluster item, ready
+func (j *joiner) find(ctx context.Context) (cluster, error) {
+	item, ok, err := j.table.Get(ctx, metadata.ClusterKey())
+	if err != nil {
+		return cluster{}, fmt.Errorf("read the cluster item: %w", err)
+	}
+	if !ok {
+		if item, err = j.found(ctx); err != nil {
+			return cluster{}, err
+		}
+	}
+	c, err := j.check(item)
+	if err != nil || c.Ready {
+		if err == nil {
+			err = j.checkMark(ctx, c)
+		}
+		return c, err
+	}
+	return j.finish(ctx, c, item)
+}
+
+// found puts the item of a new cluster and answers the one that is there then.
+func (j *joiner) found(ctx context.Context) (metadata.Item, error) {
+	if err := j.checkEmpty(ctx); err != nil {
+		return metadata.Item{}, err
+	}
+	c := cluster{ID: j.newUUID().String(), Format: formatLevel, Shards: cmp.Or(j.cfg.Shards, shardsDefault), Slots: cmp.Or(j.cfg.Slots, slotsDefault)}
+	item := metadata.Item{Key: metadata.ClusterKey(), Rev: 1, Value: c.encode()}
+	switch r := j.table.Put(ctx, item, metadata.If{}); {
+	case r.Outcome == metadata.Applied:
+		return item, nil
+	case r.Outcome == metadata.Refused && r.Current != nil:
+		return *r.Current, nil // another agent was faster
+	default:
+		return metadata.Item{}, fmt.Errorf("put the cluster item: outcome unknown: %w", r.Err)
+	}
+}
+
+// checkEmpty refuses to found a cluster where another one has left something: a lost item is not a new table.
+func (j *joiner) checkEmpty(ctx context.Context) error {
+	for _, key := range []metadata.Key{metadata.AgentKey("next"), metadata.ProducersKey(), metadata.LeaseKey(0)} {
+		_, ok, err := j.table.Get(ctx, key)
+		if err != nil {
+			return fmt.Errorf("look for %s %s: %w", key.PK, key.SK, err)
+		}
+		if ok {
+			return fmt.Errorf("cluster item: %w", errDamaged)
+		}
+	}
+	prefix := j.cfg.Prefix
+	if prefix != "" {
+		prefix += "/"
+	}
+	objects, err := j.bucket.List(ctx, prefix, "", 1000)
+	if err != nil {
+		return fmt.Errorf("list the bucket's prefix %q: %w", prefix, err)
+	}
+	for _, o := range objects {
+		id, ok := objectlog.Keys{Prefix: j.cfg.Prefix}.ParseMark(o.Key)
+		if !ok {
+			continue
+		}
+		// Another agent may be founding the very cluster, and then its item is there by now.
+		if _, ok, err := j.table.Get(ctx, metadata.ClusterKey()); err != nil || ok {
+			return err
+		}
+		return fmt.Errorf("the table is empty, but the bucket holds cluster %s under prefix %q: restore its table, or use another prefix or bucket", id, j.cfg.Prefix)
+	}
+	return nil
+}
+
+// check decodes the cluster item and compares it with the configuration.
+func (j *joiner) check(item metadata.Item) (cluster, error) {
+	var c cluster
+	if err := json.Unmarshal(item.Value, &c); err != nil {
+		return c, fmt.Errorf("cluster item: %w: %w", errDamaged, err)
+	}
+	if c.Format != formatLevel {
+		return c, fmt.Errorf("cluster %s has format level %d, this program knows %d: use the program that wrote it, or a later one", c.ID, c.Format, formatLevel)
+	}
+	if _, err := objectlog.ParseUUID(c.ID); err != nil || c.Shards < 1 || c.Slots < 1 {
+		return c, fmt.Errorf("cluster item: %w", errDamaged)
+	}
+	if j.cfg.Shards != 0 && c.Shards != j.cfg.Shards {
+		return c, fmt.Errorf("cluster %s has %d shards, not %d: the number is fixed at its creation", c.ID, c.Shards, j.cfg.Shards)
+	}
+	if j.cfg.Slots != 0 && c.Slots != j.cfg.Slots {
+		return c, fmt.Errorf("cluster %s has rings of %d slots, not %d: the size is fixed at its creation", c.ID, c.Slots, j.cfg.Slots)
+	}
+	return c, nil
+}
+
+// checkMark refuses a bucket that is not the cluster's.
+func (j *joiner) checkMark(ctx context.Context, c cluster) error {
+	key := j.keys(c).Mark()
+	switch _, err := j.bucket.Stat(ctx, key); {
+	case errors.Is(err, objectlog.ErrNotFound):
+		return fmt.Errorf("bucket and table do not belong together: cluster %s of the table has no %s in the bucket; check both addresses and the prefix", c.ID, key)
+	case err != nil:
+		return fmt.Errorf("look for the cluster's mark: %w", err)
+	}
+	return nil
+}
+
+func (j *joiner) keys(c cluster) objectlog.Keys {
+	id, _ := objectlog.ParseUUID(c.ID) // check has parsed it
+	return objectlog.Keys{Prefix: j.cfg.Prefix, Cluster: id}
+}
+
+// finish makes what a cluster must have, then says that it is ready.
+func (j *joiner) finish(ctx context.Context, c cluster, item metadata.Item) (cluster, error) {
+	keys := j.keys(c)
+	if err := j.bucket.Put(ctx, keys.Mark(), []byte(c.ID+"\n"), keys.Cluster); err != nil {
+		return c, fmt.Errorf("put the cluster's mark: %w", err)
+	}
+	for _, key := range []metadata.Key{metadata.AgentKey("next"), metadata.ProducersKey()} {
+		if r := j.table.Put(ctx, counterItem(key, 1, 1, c.ID), metadata.If{}); r.Outcome == metadata.Unknown {
+			return c, fmt.Errorf("put counter %s: outcome unknown: %w", key.PK, r.Err)
+		}
+	}
+	for i := range c.Shards {
+		if err := shardlog.Create(ctx, j.table, objectlog.Shard(i), c.Slots, j.cfg.Random); err != nil {
+			return c, fmt.Errorf("make the ring of shard %d: %w", i, err)
+		}
+	}
+	c.Ready = true
+	ready := metadata.Item{Key: item.Key, Rev: item.Rev + 1, Value: c.encode()}
+	r := j.table.Put(ctx, ready, metadata.RevIs(item.Rev))
+	if r.Outcome == metadata.Applied || r.Outcome == metadata.Refused && r.Current != nil && bytes.Equal(r.Current.Value, ready.Value) {
+		return c, nil
+	}
+	return c, fmt.Errorf("put the cluster item: outcome refused or unknown: %w", errors.Join(r.Err, errors.New("start again")))
+}
+
+func (j *joiner) newUUID() objectlog.UUID { return newUUID(j.cfg.Random) }
+
+// newUUID makes a random UUID of a source of 64 random bits.
+func newUUID(random func() uint64) objectlog.UUID {
+	var b [16]byte
+	for i, n := 0, random(); i < 8; i++ {
+		b[i] = byte(n >> (8 * i))
+	}
+	for i, n := 0, random(); i < 8; i++ {
+		b[8+i] = byte(n >> (8 * i))
+	}
+	return objectlog.NewUUID(b)
+}

@@ -1,0 +1,155 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/splashdam/splashdam/metadata"
+	"github.com/splashdam/splashdam/objectlog"
+)
+
+// plan is what a read of one partition will take from which segments. It is made from applied state alone.
+type plan struct {
+	state   metadata.PartitionState
+	known   bool // the shard has the partition
+	batches []metadata.LocatedBatch
+	ahead   []metadata.LocatedBatch // what a reader that goes on will want next
+	bytes   int64                   // of batches
+}
+
+// planRead plans a read of up to bytesMax bytes from an offset inside the log; with some, of one batch even if that is
+// larger.
+func planRead(s *metadata.State, topic objectlog.UUID, p objectlog.Partition, from objectlog.Offset, bytesMax int64, some bool) plan {
+	var pl plan
+	if pl.state, pl.known = s.Partition(topic, p); !pl.known || from < pl.state.LogStart || from >= pl.state.HighWatermark || bytesMax <= 0 {
+		return pl
+	}
+	located := s.Batches(nil, topic, p, from, bytesMax+readAheadBytes)
+	n := 0
+	for n < len(located) && (n == 0 && some || pl.bytes+int64(located[n].Row.Bytes) <= bytesMax) {
+		pl.bytes += int64(located[n].Row.Bytes)
+		n++
+	}
+	pl.batches, pl.ahead = located[:n], located[n:]
+	return pl
+}
+
+// next is the offset behind the plan's last batch.
+func (p plan) next(from objectlog.Offset) objectlog.Offset {
+	if len(p.batches) == 0 {
+		return from
+	}
+	last := p.batches[len(p.batches)-1]
+	return last.Base + objectlog.Offset(last.Row.Records)
+}
+
+// names says whether the plan reads of the segment.
+func (p plan) names(segment objectlog.SegmentName) bool {
+	for _, b := range p.batches {
+		if b.Segment == segment {
+			return true
+		}
+	}
+	return false
+}
+
+// needs answers the blocks that hold the batches, in order, and how much of each.
+func needs(batches []metadata.LocatedBatch) (order []block, bytes map[block]int64) {
+	bytes = make(map[block]int64)
+	for _, b := range batches {
+		next := b.Start + int64(b.Row.Bytes)
+		for i := b.Start / blockBytes; i*blockBytes < next; i++ {
+			k := block{b.Segment, i}
+			if _, ok := bytes[k]; !ok {
+				order = append(order, k)
+			}
+			bytes[k] = max(bytes[k], min(blockBytes, next-k.start()))
+		}
+	}
+	return order, bytes
+}
+
+// suspicion is a batch that the bucket does not have as the log says.
+type suspicion struct {
+	segment objectlog.SegmentName
+	err     error
+}
+
+func (s *suspicion) Error() string { return s.err.Error() }
+func (s *suspicion) Unwrap() error { return s.err }
+
+// load reads the planned batches: verified copies, patched with their offsets. A *suspicion is for the caller to look into.
+func (b *blocks) load(ctx context.Context, batches []metadata.LocatedBatch, pool chan struct{}) ([][]byte, error) {
+	order, bytes := needs(batches)
+	for _, k := range order {
+		b.start(k, bytes[k], pool, true)
+	}
+	read := make(map[block][]byte, len(order))
+	for _, k := range order {
+		data, err := b.read(ctx, k, bytes[k], pool)
+		if err != nil {
+			return nil, suspectIn(k.segment, err)
+		}
+		read[k] = data
+	}
+	total := 0
+	for _, l := range batches {
+		total += int(l.Row.Bytes)
+	}
+	buffer := make([]byte, 0, total)
+	out := make([][]byte, 0, len(batches))
+	for _, l := range batches {
+		first := len(buffer)
+		for at, next := l.Start, l.Start+int64(l.Row.Bytes); at < next; {
+			k := block{l.Segment, at / blockBytes}
+			part := read[k][at-k.start() : min(blockBytes, next-k.start())]
+			buffer = append(buffer, part...)
+			at += int64(len(part))
+		}
+		batch := buffer[first:len(buffer):len(buffer)]
+		if err := verify(batch, l); err != nil {
+			b.dropBatch(l)
+			return nil, suspectIn(l.Segment, fmt.Errorf("%w: %w", errSuspect, err))
+		}
+		objectlog.PatchBatch(batch, l.Base, l.Epoch)
+		out = append(out, batch)
+	}
+	return out, nil
+}
+
+// verify compares a batch's bytes with their checksum and with what the log says of them.
+func verify(batch []byte, l metadata.LocatedBatch) error {
+	h, err := objectlog.ParseBatchHeader(batch)
+	if err != nil {
+		return err
+	}
+	if h.CRC != l.Row.CRC || h.Bytes != len(batch) || h.LastOffsetDelta+1 != l.Row.Records {
+		return fmt.Errorf("batch at %d with %d bytes, %d records, crc %08x; the log has %d, %d, %08x: %w", l.Start,
+			h.Bytes, h.LastOffsetDelta+1, h.CRC, l.Row.Bytes, l.Row.Records, l.Row.CRC, objectlog.ErrCorrupt)
+	}
+	return nil
+}
+
+func suspectIn(segment objectlog.SegmentName, err error) error {
+	if isSuspect(err) {
+		return &suspicion{segment: segment, err: err}
+	}
+	return err
+}
+
+// dropBatch forgets the blocks of a batch, so that the next read asks the bucket.
+func (b *blocks) dropBatch(l metadata.LocatedBatch) {
+	for i := l.Start / blockBytes; i*blockBytes < l.Start+int64(l.Row.Bytes); i++ {
+		b.drop(block{l.Segment, i})
+	}
+}
+
+// readAhead begins to read what a reader will want next, as far as that waits for nobody.
+func (b *blocks) readAhead(batches []metadata.LocatedBatch) {
+	order, bytes := needs(batches)
+	for _, k := range order {
+		if b.start(k, bytes[k], b.catchUp, false) == nil {
+			return
+		}
+	}
+}

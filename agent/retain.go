@@ -1,0 +1,136 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/splashdam/splashdam/metadata"
+	"github.com/splashdam/splashdam/metadata/shardlog"
+	"github.com/splashdam/splashdam/objectlog"
+)
+
+const (
+	// retainEvery is how often leaders look for records to trim. It costs no request where there is none.
+	retainEvery = time.Minute
+	// producerLife is how long an idle producer is remembered.
+	producerLife = 24 * time.Hour
+	expireEvery  = time.Hour
+	topicsPage   = 256
+)
+
+// retain trims, in every shard that is led here, what is older or larger than its topic's settings allow.
+func (a *Agent) retain(ctx context.Context) error {
+	tick := time.NewTicker(retainEvery)
+	defer tick.Stop()
+	expired := time.Now()
+	last := make([]metadata.Seq, len(a.shards))
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		a.retainOnce(ctx)
+		if time.Since(expired) >= expireEvery {
+			expired = time.Now()
+			a.expireProducers(ctx, last)
+		}
+	}
+}
+
+// retainOnce reads topics from this agent's catalog, which may lag: a setting takes effect a little later.
+func (a *Agent) retainOnce(ctx context.Context) {
+	now := a.cfg.Wall()
+	after := ""
+	for ctx.Err() == nil {
+		var page []metadata.Topic
+		s := a.shards[catalogShard]
+		s.log.Read(func(metadata.Seq) { page = s.state.Topics(after, topicsPage) })
+		if len(page) == 0 {
+			return
+		}
+		after = page[len(page)-1].Name
+		for _, t := range page {
+			if t.State == metadata.TopicActive {
+				a.retainTopic(ctx, t, now)
+			}
+		}
+	}
+}
+
+// retainTopic trims the partitions of one topic, all of a shard in one proposal.
+func (a *Agent) retainTopic(ctx context.Context, t metadata.Topic, now objectlog.Timestamp) {
+	if t.Settings.RetentionMillis() < 0 && t.Settings.RetentionBytes() < 0 {
+		return
+	}
+	for _, shard := range shardsOf(t.ID, 0, t.Partitions, len(a.shards)) {
+		s := a.shards[shard]
+		if s.log.Status().Role != shardlog.RoleLeading {
+			continue
+		}
+		var trims []metadata.Command
+		s.log.Read(func(metadata.Seq) {
+			for p := objectlog.Partition(0); int32(p) < t.Partitions; p++ {
+				if metadata.ShardOf(t.ID, p, len(a.shards)) != shard {
+					continue
+				}
+				if start, ok := logStartFor(s.state, t, p, now); ok {
+					trims = append(trims, metadata.Trim{Topic: t.ID, Partition: p, LogStart: start}.Command())
+				}
+			}
+		})
+		if len(trims) == 0 {
+			continue
+		}
+		// An unknown outcome is no loss: the next round finds what is left to trim.
+		if _, err := s.log.Propose(ctx, trims); err != nil && ctx.Err() == nil {
+			slog.Warn("trim by retention", "topic", t.Name, "shard", shard, "err", err)
+		}
+	}
+}
+
+// logStartFor answers where the partition's log should start, if that is further up than it does.
+func logStartFor(s *metadata.State, t metadata.Topic, p objectlog.Partition, now objectlog.Timestamp) (objectlog.Offset, bool) {
+	state, ok := s.Partition(t.ID, p)
+	if !ok || state.LogStart == state.HighWatermark {
+		return 0, false
+	}
+	start := state.LogStart
+	if ms := t.Settings.RetentionMillis(); ms >= 0 && ms < int64(now) {
+		if b, ok := s.BatchAtTime(t.ID, p, now-objectlog.Timestamp(ms)); ok {
+			start = max(start, b.Base)
+		} else {
+			start = state.HighWatermark
+		}
+	}
+	if limit := t.Settings.RetentionBytes(); limit >= 0 && state.StoredBytes > limit {
+		// Whole batches go, as many as leave no less than the limit: as in Kafka, the limit is what is kept at least.
+		over := state.StoredBytes - limit
+		for _, b := range s.Batches(nil, t.ID, p, state.LogStart, over) {
+			if over -= int64(b.Row.Bytes); over < 0 {
+				break
+			}
+			start = max(start, b.Base+objectlog.Offset(b.Row.Records))
+		}
+	}
+	return start, start > state.LogStart
+}
+
+// expireProducers forgets idle producers in every shard that is led here. A shard without an entry since the last time is
+// left alone: forgetting must not keep an idle cluster busy.
+func (a *Agent) expireProducers(ctx context.Context, last []metadata.Seq) {
+	before := a.cfg.Wall() - objectlog.Timestamp(producerLife.Milliseconds())
+	for i, s := range a.shards {
+		status := s.log.Status()
+		if status.Role != shardlog.RoleLeading || status.Applied == last[i] {
+			continue
+		}
+		receipt, err := s.log.Propose(ctx, []metadata.Command{metadata.ExpireProducers{Before: before}.Command()})
+		if err != nil {
+			slog.Warn("expire producers", "shard", i, "err", err)
+			continue
+		}
+		last[i] = receipt.Seq
+	}
+}

@@ -1,0 +1,353 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"time"
+
+	"github.com/splashdam/splashdam/metadata"
+	"github.com/splashdam/splashdam/metadata/shardlog"
+	"github.com/splashdam/splashdam/objectlog"
+)
+
+// catalogShard holds the catalog of topics.
+const catalogShard objectlog.Shard = 0
+
+// proposeRetry is how often a proposal is tried while a shard has no leader.
+const proposeRetry = 50 * time.Millisecond
+
+// partitionsMax bounds one topic.
+const partitionsMax = 100_000
+
+// Topic finds an existing topic; the answer is current when the topic is not found.
+func (a *Agent) Topic(ctx context.Context, name string) (metadata.Topic, error) {
+	t, err := a.find(ctx, name, AnyPartition)
+	if err != nil {
+		return t, topicError("describe topic", name, err)
+	}
+	return t, nil
+}
+
+// find answers a topic that clients may see and that has the partition. "Unknown" is only said after a current read.
+func (a *Agent) find(ctx context.Context, name string, p objectlog.Partition) (metadata.Topic, error) {
+	visible := func() (t metadata.Topic, ok bool) {
+		s := a.shards[catalogShard]
+		s.log.Read(func(metadata.Seq) { t, ok = s.state.Topic(name) })
+		return t, ok && t.State == metadata.TopicActive && int32(p) < t.Partitions && p >= AnyPartition
+	}
+	if t, ok := visible(); ok {
+		return t, nil
+	}
+	if err := a.current(ctx, catalogShard); err != nil {
+		return metadata.Topic{}, err
+	}
+	if t, ok := visible(); ok {
+		return t, nil
+	}
+	return metadata.Topic{}, metadata.ReasonUnknownTopic
+}
+
+// Topics lists up to limit topics with names greater than after. The answer is current.
+func (a *Agent) Topics(ctx context.Context, after string, limit int) ([]metadata.Topic, error) {
+	if err := a.current(ctx, catalogShard); err != nil {
+		return nil, &Error{Op: "list topics", Cause: err}
+	}
+	var topics []metadata.Topic
+	for len(topics) < limit {
+		var page []metadata.Topic
+		s := a.shards[catalogShard]
+		s.log.Read(func(metadata.Seq) { page = s.state.Topics(after, limit-len(topics)) })
+		if len(page) == 0 {
+			break
+		}
+		after = page[len(page)-1].Name
+		for _, t := range page {
+			if t.State == metadata.TopicActive {
+				topics = append(topics, t)
+			}
+		}
+	}
+	return topics, nil
+}
+
+// CreateTopic creates a topic and answers when it is active.
+func (a *Agent) CreateTopic(ctx context.Context, name string, partitions int32, s metadata.Settings, validateOnly bool) (metadata.Topic, error) {
+	const op = "create topic"
+	if err := checkTopic(name, partitions, s); err != nil {
+		return metadata.Topic{}, topicError(op, name, err)
+	}
+	if validateOnly {
+		if _, err := a.find(ctx, name, AnyPartition); !errors.Is(err, metadata.ReasonUnknownTopic) {
+			if err == nil {
+				err = metadata.ReasonTopicExists
+			}
+			return metadata.Topic{}, topicError(op, name, err)
+		}
+		return metadata.Topic{Name: name, Partitions: partitions, Target: partitions, Settings: s, State: metadata.TopicActive}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.ProduceTimeout)
+	defer cancel()
+	c := metadata.CreateTopic{ID: a.joiner.newUUID(), Name: name, Partitions: partitions, Settings: s}
+	for {
+		r, err := a.changeTopic(ctx, c.Command())
+		if errors.Is(err, metadata.ReasonTopicExists) && r.Topic.State == metadata.TopicDeleting {
+			// The name is free once the deleted topic is out of every shard.
+			if err = a.waitCatalog(ctx, func(s *metadata.State) bool { t, ok := s.Topic(name); return !ok || t.ID != r.Topic.ID }); err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return metadata.Topic{}, topicError(op, name, err)
+		}
+		t, err := a.waitSettled(ctx, name, c.ID, partitions)
+		if err != nil {
+			return metadata.Topic{}, topicError(op, name, err)
+		}
+		return t, nil
+	}
+}
+
+func checkTopic(name string, partitions int32, s metadata.Settings) error {
+	if err := metadata.CheckTopicName(name); err != nil {
+		return because(InvalidTopic, err)
+	}
+	if partitions < 1 || partitions > partitionsMax {
+		return because(InvalidRequest, errPartitions)
+	}
+	if err := metadata.CheckSettings(s); err != nil {
+		return because(InvalidSetting, err)
+	}
+	return nil
+}
+
+var errPartitions = errors.New("the number of partitions is 1 to 100,000")
+
+// waitSettled answers the topic once it has so many partitions.
+func (a *Agent) waitSettled(ctx context.Context, name string, id objectlog.UUID, partitions int32) (metadata.Topic, error) {
+	var found metadata.Topic
+	var ok bool
+	err := a.waitCatalog(ctx, func(s *metadata.State) bool {
+		found, ok = s.Topic(name)
+		ok = ok && found.ID == id && found.State != metadata.TopicDeleting
+		return !ok || found.State == metadata.TopicActive && found.Partitions >= partitions
+	})
+	if err == nil && !ok {
+		err = metadata.ReasonUnknownTopic // deleted meanwhile
+	}
+	return found, err
+}
+
+// waitCatalog waits until the catalog satisfies done.
+func (a *Agent) waitCatalog(ctx context.Context, done func(*metadata.State) bool) error {
+	s := a.shards[catalogShard]
+	for {
+		changed := s.log.Changed()
+		ok := false
+		s.log.Read(func(metadata.Seq) { ok = done(s.state) })
+		if ok {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return because(OutcomeUnknown, ctx.Err())
+		}
+	}
+}
+
+// AlterTopic replaces the settings by what change makes of them, if version (0: any) is the current one.
+func (a *Agent) AlterTopic(ctx context.Context, name string, version int64, change func(metadata.Settings) (metadata.Settings, error), validateOnly bool) (metadata.Topic, error) {
+	const op = "alter topic"
+	for {
+		t, err := a.findCurrent(ctx, name, version)
+		if err != nil {
+			return metadata.Topic{}, topicError(op, name, err)
+		}
+		settings := maps.Clone(t.Settings)
+		if settings == nil {
+			settings = metadata.Settings{}
+		}
+		if settings, err = change(settings); err == nil {
+			err = metadata.CheckSettings(settings)
+		}
+		if err != nil {
+			return metadata.Topic{}, topicError(op, name, because(InvalidSetting, err))
+		}
+		if validateOnly {
+			t.Settings = settings
+			return t, nil
+		}
+		// The change was made from this version, so it must not meet another one.
+		r, err := a.changeTopic(ctx, metadata.AlterTopic{ID: t.ID, Version: t.Version, Settings: settings}.Command())
+		if errors.Is(err, metadata.ReasonTopicChanged) && version == 0 && ctx.Err() == nil {
+			continue
+		}
+		if err != nil {
+			return metadata.Topic{}, topicError(op, name, err)
+		}
+		return r.Topic, nil
+	}
+}
+
+// findCurrent is find by a current read; version 0: any.
+func (a *Agent) findCurrent(ctx context.Context, name string, version int64) (metadata.Topic, error) {
+	if err := a.current(ctx, catalogShard); err != nil {
+		return metadata.Topic{}, err
+	}
+	t, err := a.find(ctx, name, AnyPartition)
+	if err == nil && version != 0 && version != t.Version {
+		err = metadata.ReasonTopicChanged
+	}
+	return t, err
+}
+
+// DeleteTopic makes the topic unreachable and answers then; version 0: any.
+func (a *Agent) DeleteTopic(ctx context.Context, name string, version int64) error {
+	t, err := a.findCurrent(ctx, name, version)
+	if err == nil {
+		_, err = a.changeTopic(ctx, metadata.DeleteTopic{ID: t.ID, Version: version}.Command())
+	}
+	if err != nil {
+		return topicError("delete topic", name, err)
+	}
+	return nil
+}
+
+// AddPartitions raises the number of partitions and answers when all are there.
+func (a *Agent) AddPartitions(ctx context.Context, name string, partitions int32, validateOnly bool) (metadata.Topic, error) {
+	const op = "add partitions to topic"
+	t, err := a.findCurrent(ctx, name, 0)
+	if err == nil && (partitions > partitionsMax || partitions < t.Partitions) {
+		err = because(InvalidRequest, errors.New("partitions can only be added, up to 100,000"))
+	}
+	if err != nil {
+		return metadata.Topic{}, topicError(op, name, err)
+	}
+	if validateOnly {
+		t.Partitions = partitions
+		return t, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.ProduceTimeout)
+	defer cancel()
+	if _, err = a.changeTopic(ctx, metadata.GrowTopic{ID: t.ID, Partitions: partitions}.Command()); err == nil {
+		t, err = a.waitSettled(ctx, name, t.ID, partitions)
+	}
+	if err != nil {
+		return metadata.Topic{}, topicError(op, name, err)
+	}
+	return t, nil
+}
+
+// TrimPartition moves the log start up and answers the new one.
+func (a *Agent) TrimPartition(ctx context.Context, name string, p objectlog.Partition, logStart objectlog.Offset) (objectlog.Offset, error) {
+	const op = "trim"
+	fail := func(err error) (objectlog.Offset, error) {
+		return objectlog.NoOffset, topicError(op, objectOf(name, p), err)
+	}
+	if p < 0 || logStart < 0 {
+		return fail(because(InvalidRequest, errors.New("partition and offset must not be negative")))
+	}
+	t, err := a.find(ctx, name, p)
+	if err != nil {
+		return fail(err)
+	}
+	result, err := a.propose(ctx, metadata.ShardOf(t.ID, p, len(a.shards)), metadata.Trim{Topic: t.ID, Partition: p, LogStart: logStart}.Command())
+	if err != nil {
+		return fail(err)
+	}
+	r := result.(metadata.TrimResult)
+	if r.Reason != metadata.ReasonNone {
+		return fail(r.Reason)
+	}
+	return r.LogStart, nil
+}
+
+// PartitionInfo is a partition as DescribeTopic shows it.
+type PartitionInfo struct {
+	Partition objectlog.Partition
+	Shard     objectlog.Shard
+	State     metadata.PartitionState
+	Err       error
+}
+
+// DescribePartitions lists the topic's partitions with current offsets.
+func (a *Agent) DescribePartitions(ctx context.Context, t metadata.Topic) []PartitionInfo {
+	infos := make([]PartitionInfo, t.Partitions)
+	probed := make(map[objectlog.Shard]error)
+	for i := range infos {
+		p := objectlog.Partition(i)
+		shard := metadata.ShardOf(t.ID, p, len(a.shards))
+		err, ok := probed[shard]
+		if !ok {
+			err = a.current(ctx, shard)
+			probed[shard] = err
+		}
+		infos[i] = PartitionInfo{Partition: p, Shard: shard, Err: err}
+		if err == nil {
+			s := a.shards[shard]
+			s.log.Read(func(metadata.Seq) { infos[i].State, ok = s.state.Partition(t.ID, p) })
+			if !ok {
+				infos[i].Err = metadata.ReasonUnknownTopic
+			}
+		}
+		if infos[i].Err != nil {
+			infos[i].Err = topicError("describe", objectOf(t.Name, p), infos[i].Err)
+		}
+	}
+	return infos
+}
+
+// changeTopic proposes a command of the catalog and answers its result; the result's reason is the error.
+func (a *Agent) changeTopic(ctx context.Context, c metadata.Command) (metadata.TopicResult, error) {
+	result, err := a.propose(ctx, catalogShard, c)
+	if err != nil {
+		return metadata.TopicResult{}, err
+	}
+	r := result.(metadata.TopicResult)
+	if r.Reason != metadata.ReasonNone {
+		return r, r.Reason
+	}
+	return r, nil
+}
+
+// propose appends one command and answers its result. While the shard has no leader it waits, as long as ctx lasts.
+func (a *Agent) propose(ctx context.Context, shard objectlog.Shard, c metadata.Command) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.ProduceTimeout)
+	defer cancel()
+	for {
+		receipt, err := a.shards[shard].log.Propose(ctx, []metadata.Command{c})
+		switch {
+		case err == nil:
+			if refused, ok := receipt.Results[0].(error); ok {
+				return nil, because(InvalidRequest, refused)
+			}
+			return receipt.Results[0], nil
+		case errors.Is(err, shardlog.ErrHalted):
+			return nil, because(Unavailable, err)
+		case !errors.Is(err, shardlog.ErrNotLeader):
+			return nil, because(OutcomeUnknown, err)
+		}
+		select {
+		case <-time.After(proposeRetry):
+		case <-ctx.Done():
+			return nil, because(Unavailable, err)
+		}
+	}
+}
+
+// current brings the shard's applied state up to every entry committed before the call.
+func (a *Agent) current(ctx context.Context, shard objectlog.Shard) error {
+	if _, err := a.shards[shard].log.Current(ctx); err != nil {
+		return because(Unavailable, err)
+	}
+	return nil
+}
+
+// topicError puts a cause into words.
+func topicError(op, object string, err error) error {
+	if e := (*Error)(nil); errors.As(err, &e) {
+		return e
+	}
+	return &Error{Op: op, Object: object, Cause: err}
+}
