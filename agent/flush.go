@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/splashdam/splashdam/agent/write"
-	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
 )
@@ -217,15 +216,10 @@ func (w *writer) put(e *write.Encoded) error {
 func (w *writer) propose(p write.Propose) {
 	ctx, cancel := context.WithTimeout(w.ctx, w.timeout)
 	defer cancel()
-	commands := make([]metadata.Command, len(p.Commits))
-	for i, c := range p.Commits {
-		commands[i] = metadata.Commit{Ordinal: w.ordinal, Segment: c.Name, Section: c.Section.Ref}.Command()
-		commands[i].Footer = c.Section.Bytes
-	}
-	receipt, err := w.shards[p.Shard].log.Propose(ctx, commands)
+	receipt, err := w.shards[p.Shard].log.Propose(ctx, p.Commands(w.ordinal))
 	if err != nil {
 		if !errors.Is(err, shardlog.ErrNotLeader) {
-			slog.Warn("propose segments", "shard", p.Shard, "segments", len(commands), "err", err)
+			slog.Warn("propose segments", "shard", p.Shard, "segments", len(p.Commits), "err", err)
 		}
 		w.step(write.Decided{Shard: p.Shard})
 		return

@@ -73,6 +73,16 @@ type Propose struct {
 	Commits []Commit
 }
 
+// Commands are the proposal's commands, of the boot with the ordinal. Their results are what Decided wants.
+func (p Propose) Commands(ordinal int64) []metadata.Command {
+	commands := make([]metadata.Command, len(p.Commits))
+	for i, c := range p.Commits {
+		commands[i] = metadata.Commit{Ordinal: ordinal, Segment: c.Name, Section: c.Section.Ref}.Command()
+		commands[i].Footer = c.Section.Bytes
+	}
+	return commands
+}
+
 // Commit is one segment's part in a proposal.
 type Commit struct {
 	Counter uint64
