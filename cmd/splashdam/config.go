@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"reflect"
 	"sort"
@@ -20,7 +19,7 @@ import (
 // variable SPLASHDAM_NAME with underscores, the key in the YAML file name. Flags win over the environment, the
 // environment over the file, the file over the default.
 type Config struct {
-	Data   string `name:"data" default:"./splashdam-data" verbs:"dev" doc:"folder of the embedded stores"`
+	Data   string `name:"data" default:"./splashdam-data" verbs:"dev segment" doc:"folder of the embedded stores"`
 	Listen string `name:"listen" default:"127.0.0.1:4510" verbs:"dev" doc:"address for clients, host:port; port 0 takes a free one"`
 	// Off when empty. The listener answers anyone who can reach it, so it is held to loopback addresses.
 	MetricsListen string `name:"metrics-listen" default:"" verbs:"dev" doc:"loopback address for metrics and profiles, host:port; empty: off"`
@@ -35,7 +34,7 @@ type Config struct {
 	StopTimeout time.Duration `name:"stop-timeout" default:"30s" verbs:"dev" doc:"how long a graceful stop may take, 1s to 10m"`
 	LogLevel    string        `name:"log-level" default:"warn" verbs:"dev" doc:"debug, info, warn or error"`
 
-	Server  string        `name:"server" default:"http://127.0.0.1:4510" verbs:"topic produce consume offsets bench" doc:"address of an agent, http://host:port"`
+	Server  string        `name:"server" default:"127.0.0.1:4510" verbs:"topic produce consume offsets bench" doc:"agents or a load balancer before them, host:port, several with commas"`
 	Timeout time.Duration `name:"timeout" default:"30s" verbs:"topic produce consume offsets bench" doc:"limit of one call to the agent, 100ms to 10m"`
 }
 
@@ -78,8 +77,10 @@ func (c Config) Validate() error {
 	if _, ok := logLevels[c.LogLevel]; !ok {
 		bad("log-level", strconv.Quote(c.LogLevel), "debug, info, warn or error")
 	}
-	if u, err := url.Parse(c.Server); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		bad("server", strconv.Quote(c.Server), "http://host:port")
+	for _, s := range strings.Split(c.Server, ",") {
+		if host, err := netAddress(s); err != nil || host == "" {
+			bad("server", strconv.Quote(s), "host:port, such as 127.0.0.1:4510")
+		}
 	}
 	return errors.Join(problems...)
 }
@@ -252,4 +253,14 @@ func knownSettings() string {
 		names = append(names, s.name)
 	}
 	return strings.Join(names, ", ")
+}
+
+// settingDefault is the default of one setting.
+func settingDefault(name string) string {
+	for _, s := range settings() {
+		if s.name == name {
+			return s.fallback
+		}
+	}
+	panic("no setting is called " + name)
 }

@@ -1,12 +1,14 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/splashdam/splashdam/client"
 )
 
 // terminalError is an error as the terminal shows it: operation, object, cause, and what to do about it.
@@ -40,21 +42,25 @@ func usageError(format string, args ...any) error {
 	return usage{fmt.Errorf(format, args...)}
 }
 
-// errUnknownOutcome is the cause of exit code 3.
-var errUnknownOutcome = errors.New("the outcome is unknown: it may or may not have happened")
-
 // describe answers the one line that the terminal shows for err, and the exit code.
 func describe(err error) (line string, code int) {
-	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
-	line = "splashdam: " + text
-	var u usage
+	text := err.Error()
+	var (
+		u      usage
+		agents *client.Error
+	)
+	if errors.As(err, &agents) && agents.Reason != "" && !errors.Is(err, client.ErrUnknownOutcome) {
+		text = agents.Message // the agent's own words are complete: operation, object, cause, what to do
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		text += " (is a broker running there? \"splashdam dev\" starts one)"
+	}
+	line = "splashdam: " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
 	switch {
 	case errors.As(err, &u), strings.HasPrefix(text, "unknown command"):
 		return line, exitUsage
-	case errors.Is(err, errUnknownOutcome):
+	case errors.Is(err, client.ErrUnknownOutcome):
 		return line, exitUnknown
-	case errors.Is(err, context.DeadlineExceeded):
-		return line, exitFailed
 	}
 	return line, exitFailed
 }

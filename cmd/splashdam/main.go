@@ -87,6 +87,7 @@ written), 130 interrupted.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError("%w", err) })
 	root.PersistentFlags().StringVarP(&env.output, "output", "o", "text", "how results are printed: text or json")
 	root.PersistentFlags().String("config", "", "YAML file with settings")
-	root.AddCommand(newVersion(env))
+	root.AddCommand(newDev(env), newTopic(env), newProduce(env), newConsume(env), newOffsets(env),
+		newBench(env), newSegment(env), newVersion(env))
 	return root
 }

@@ -1,0 +1,238 @@
+// Package e2e runs the real binary as a user does: it is built once, started in a temporary folder, spoken to by its own
+// verbs and over plain HTTP, stopped and killed.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// binary is the built program, repository the root of the checkout.
+var binary, repository string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "splashdam-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := 1
+	if err := build(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	} else {
+		code = m.Run()
+	}
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+func build(dir string) error {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		return err
+	}
+	repository, binary = root, filepath.Join(dir, "splashdam")
+	cmd := exec.Command("go", "build", "-o", binary, "./cmd/splashdam")
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w: %s", err, out)
+	}
+	return nil
+}
+
+// broker is one running "splashdam dev".
+type broker struct {
+	t       *testing.T
+	cmd     *exec.Cmd
+	address string
+	folder  string // the data folder
+	ready   time.Duration
+	done    chan error // the exit of the process, once
+	stderr  *lockedBuffer
+}
+
+// startBroker runs dev on a folder and waits until it is ready. address may be empty: a free port is taken.
+func startBroker(t *testing.T, folder, address string, args ...string) *broker {
+	t.Helper()
+	b, err := tryBroker(t, folder, address, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// startTimeout is for a busy machine; dev itself is ready well under a second.
+const startTimeout = 60 * time.Second
+
+func tryBroker(t *testing.T, folder, address string, args ...string) (*broker, error) {
+	if address == "" {
+		address = "127.0.0.1:0"
+	}
+	b := &broker{t: t, folder: folder, done: make(chan error, 1), stderr: &lockedBuffer{}}
+	b.cmd = exec.Command(binary, append([]string{"dev", "-o", "json", "--data", folder, "--listen", address}, args...)...)
+	b.cmd.Env = cleanEnvironment()
+	b.cmd.Stderr = b.stderr
+	stdout, err := b.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	started := time.Now()
+	if err := b.cmd.Start(); err != nil {
+		return nil, err
+	}
+	first := make(chan error, 1)
+	var hello struct{ Address string }
+	go func() {
+		first <- json.NewDecoder(stdout).Decode(&hello)
+		io.Copy(io.Discard, stdout)
+		b.done <- b.cmd.Wait()
+	}()
+	t.Cleanup(b.kill)
+	select {
+	case err = <-first:
+	case <-time.After(startTimeout):
+		err = errors.New("not ready in time")
+	}
+	if err != nil {
+		b.kill()
+		return nil, fmt.Errorf("start dev: %w: %s", err, b.stderr.String())
+	}
+	b.address, b.ready = hello.Address, time.Since(started)
+	return b, nil
+}
+
+// kill is kill -9.
+func (b *broker) kill() {
+	b.cmd.Process.Kill()
+	b.wait(10 * time.Second)
+}
+
+// wait answers the error of the process's exit; it may be called again.
+func (b *broker) wait(timeout time.Duration) error {
+	select {
+	case err := <-b.done:
+		b.done <- err
+		return err
+	case <-time.After(timeout):
+		return errors.New("the broker did not exit in time")
+	}
+}
+
+// stop is SIGTERM; it answers once the process is gone.
+func (b *broker) stop() {
+	b.t.Helper()
+	b.cmd.Process.Signal(syscall.SIGTERM)
+	if err := b.wait(startTimeout); err != nil {
+		b.t.Fatalf("stop: %v: %s", err, b.stderr.String())
+	}
+}
+
+// ran is the outcome of one command line.
+type ran struct {
+	code           int
+	stdout, stderr string
+}
+
+// run executes a verb against the broker.
+func (b *broker) run(stdin io.Reader, args ...string) ran {
+	b.t.Helper()
+	return runBinary(b.t, stdin, append(args, "--server", b.address)...)
+}
+
+// mustRun is run for what can't fail; it answers the standard output.
+func (b *broker) mustRun(stdin io.Reader, args ...string) string {
+	b.t.Helper()
+	r := b.run(stdin, args...)
+	if r.code != 0 {
+		b.t.Fatalf("splashdam %s: exit %d: %s", strings.Join(args, " "), r.code, r.stderr)
+	}
+	return r.stdout
+}
+
+func runBinary(t *testing.T, stdin io.Reader, args ...string) ran {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Env = cleanEnvironment()
+	cmd.Stdin = stdin
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatalf("splashdam %s: %v", strings.Join(args, " "), err)
+	}
+	return ran{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+// cleanEnvironment is ours without the settings of whoever runs the tests.
+func cleanEnvironment() []string {
+	var env []string
+	for _, kv := range os.Environ() {
+		if !strings.HasPrefix(kv, "SPLASHDAM_") {
+			env = append(env, kv)
+		}
+	}
+	return env
+}
+
+// call is one unary call in JSON, as curl makes it. It answers the status and the body as an object.
+func (b *broker) call(method, body string) (status int, answer map[string]any, err error) {
+	r, err := http.Post("http://"+b.address+"/splashdam.v1."+method, "application/json", strings.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := json.Unmarshal(text, &answer); err != nil {
+		return r.StatusCode, nil, fmt.Errorf("answer to %s is no JSON object: %.200q", method, text)
+	}
+	return r.StatusCode, answer, nil
+}
+
+// freeAddress is an address that was free a moment ago, for brokers that are restarted on it.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// lockedBuffer is a buffer that a process writes while the test reads.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
