@@ -390,3 +390,91 @@ func TestImpossibleItemsAreRefusedBeforeTheyAreWritten(t *testing.T) {
 		t.Error("get with a zero byte in the partition key: no error")
 	}
 }
+
+func TestEveryCommitIsSynced(t *testing.T) {
+	if db := open(t, t.TempDir()).db; db.NoSync || db.NoGrowSync {
+		t.Errorf("no sync: %v, no sync of growth: %v", db.NoSync, db.NoGrowSync)
+	}
+}
+
+func TestDamagedFileIsNeverOpenedAsAnEmptyTable(t *testing.T) {
+	ctx := context.Background()
+	for name, damage := range map[string]func(file string) error{
+		"without bytes": func(file string) error { return os.Truncate(file, 0) },
+		"half":          func(file string) error { return os.Truncate(file, 40<<10) },
+		"two pages":     func(file string) error { return os.Truncate(file, 8<<10) },
+		"other bytes": func(file string) error {
+			return os.WriteFile(file, []byte(strings.Repeat("not a table ", 10_000)), 0o644)
+		},
+		"other bbolt": func(file string) error {
+			if err := os.Remove(file); err != nil {
+				return err
+			}
+			db, err := bbolt.Open(file, 0o644, options())
+			if err != nil {
+				return err
+			}
+			return db.Close()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			folder := t.TempDir()
+			table, err := Open(folder)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range 100 {
+				one := metadata.Item{Key: metadata.Key{PK: "p", SK: fmt.Sprint(i)}, Rev: 1, Value: make([]byte, 4<<10)}
+				if r := table.Put(ctx, one, metadata.If{}); r.Outcome != metadata.Applied {
+					t.Fatal(r)
+				}
+			}
+			if err := table.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := damage(filepath.Join(folder, fileName)); err != nil {
+				t.Fatal(err)
+			}
+			table, err = Open(folder)
+			if err == nil {
+				table.Close()
+				t.Fatal("the damaged file was opened")
+			}
+			if !strings.Contains(err.Error(), folder) {
+				t.Errorf("error %q does not name the folder", err)
+			}
+		})
+	}
+}
+
+func TestOnlyTheTableIsLeftInItsFolder(t *testing.T) {
+	folder := t.TempDir()
+	open(t, folder)
+	entries, err := os.ReadDir(folder)
+	if err != nil || len(entries) != 1 || entries[0].Name() != fileName {
+		t.Errorf("folder: %v, %v", entries, err)
+	}
+}
+
+// FuzzDecode: whatever bytes the file holds, they are an item that encodes to them, or damage.
+func FuzzDecode(f *testing.F) {
+	whole, err := encode(item(7, "value"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole)
+	f.Add(whole[:len(whole)-1])
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, err := decode(k, b)
+		if err != nil {
+			if !errors.Is(err, errDamaged) {
+				t.Errorf("decode: %v", err)
+			}
+			return
+		}
+		if again, err := encode(got); len(got.Value) <= valueBytesMax && (err != nil || string(again) != string(b)) {
+			t.Errorf("decoded %+v from %x, which encodes to %x, %v", got, b, again, err)
+		}
+	})
+}

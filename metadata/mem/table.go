@@ -107,13 +107,16 @@ func (t *Table) Delete(ctx context.Context, key metadata.Key, cond metadata.If) 
 // CreateAll implements metadata.Table.
 func (t *Table) CreateAll(ctx context.Context, items []metadata.Item) metadata.PutResult {
 	r := Request{Op: OpCreateAll, Items: len(items)}
-	kept := make([]metadata.Item, len(items))
-	for i, item := range items {
-		kept[i] = clone(item)
-		r.Bytes += len(item.Value)
-	}
 	if len(items) > 0 {
 		r.Key = items[0].Key
+	}
+	kept := make([]metadata.Item, len(items))
+	for i, item := range items {
+		if len(item.Value) > valueBytesMax {
+			return metadata.PutResult{Err: fmt.Errorf("%s: value of %d bytes is above %d", r.subject(), len(item.Value), valueBytesMax)}
+		}
+		kept[i] = clone(item)
+		r.Bytes += len(item.Value)
 	}
 	create := func(items []metadata.Item) metadata.PutResult {
 		for _, item := range items {

@@ -157,9 +157,13 @@ func TestEditReplacesAndRemovesItems(t *testing.T) {
 
 func TestTooLargeAValueIsNeverSent(t *testing.T) {
 	table := new(Table)
-	r := table.Put(context.Background(), item(1, strings.Repeat("x", 300<<10+1)), metadata.If{})
-	if r.Outcome != metadata.Unknown || r.Err == nil || table.Count(OpPut) != 0 {
-		t.Errorf("put: %+v after %d requests", r, table.Count(OpPut))
+	large := item(1, strings.Repeat("x", 300<<10+1))
+	if r := table.Put(context.Background(), large, metadata.If{}); r.Outcome != metadata.Unknown || r.Err == nil || table.Count(OpPut) != 0 {
+		t.Errorf("put: %v after %d requests", r.Err, table.Count(OpPut))
+	}
+	r := table.CreateAll(context.Background(), []metadata.Item{large})
+	if r.Outcome != metadata.Unknown || r.Err == nil || table.Count(OpCreateAll) != 0 {
+		t.Errorf("create all: %v after %d requests", r.Err, table.Count(OpCreateAll))
 	}
 }
 

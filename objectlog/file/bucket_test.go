@@ -268,3 +268,52 @@ func TestStatKnowsWhenTheObjectWasMade(t *testing.T) {
 		t.Errorf("created %d, %v, want in [%d,%d]", info.Created, err, before, now)
 	}
 }
+
+func TestPutOntoAFoldersNameIsNoAnswerOfTheContract(t *testing.T) {
+	ctx := context.Background()
+	b := open(t, t.TempDir())
+	b.Put(ctx, "a/b", []byte("body"), objectlog.UUID{1})
+	err := b.Put(ctx, "a", []byte("body"), objectlog.UUID{2})
+	if err == nil || errors.Is(err, objectlog.ErrNotFound) || errors.Is(err, objectlog.ErrExists) {
+		t.Errorf("put onto a folder's name: %v", err)
+	}
+	err = b.Put(ctx, "a/b/c", []byte("body"), objectlog.UUID{3})
+	if err == nil || errors.Is(err, objectlog.ErrNotFound) || errors.Is(err, objectlog.ErrExists) {
+		t.Errorf("put below an object: %v", err)
+	}
+}
+
+// TestDeleteSyncsTheFolder also when there is nothing to remove, because the attempt that removed it may have died before its sync.
+func TestDeleteSyncsTheFolder(t *testing.T) {
+	ctx := context.Background()
+	root := t.TempDir()
+	b := open(t, root)
+	if err := b.Put(ctx, "a/k", []byte("body"), objectlog.UUID{1}); err != nil {
+		t.Fatal(err)
+	}
+	synced := 0
+	b.steps.sync = func(f *os.File) error {
+		if f.Name() == filepath.Join(root, "a") {
+			synced++
+		}
+		return f.Sync()
+	}
+	for n := 1; n <= 2; n++ {
+		if err := b.Delete(ctx, "a/k"); err != nil || synced != n {
+			t.Errorf("delete %d: %v, the folder was synced %d times", n, err, synced)
+		}
+	}
+}
+
+// FuzzDecodeTrailer: whatever bytes a file ends in, they are a trailer that encodes to them, or none.
+func FuzzDecodeTrailer(f *testing.F) {
+	whole := trailer{nonce: objectlog.UUID{1, 2}, bytes: 4, crc: 5}.encode()
+	f.Add(whole, int64(4+trailerBytes))
+	f.Add(whole, int64(5+trailerBytes))
+	f.Add(whole[1:], int64(4+trailerBytes))
+	f.Fuzz(func(t *testing.T, b []byte, size int64) {
+		if got, ok := decodeTrailer(b, size); ok && (string(got.encode()) != string(b) || got.bytes != size-trailerBytes) {
+			t.Errorf("decoded %+v from %x in a file of %d bytes", got, b, size)
+		}
+	})
+}

@@ -35,7 +35,10 @@ func (b *Bucket) put(name string, body []byte, t trailer) error {
 	}
 	switch err := b.steps.link(temp, name); {
 	case errors.Is(err, fs.ErrExist):
-		return b.meet(name, t)
+		if err := b.meet(name, t); !errors.Is(err, objectlog.ErrNotFound) {
+			return err
+		}
+		return fmt.Errorf("%s is a folder, or was deleted a moment ago", name)
 	case err != nil:
 		b.forget() // if a person removed the directory, the next put makes it
 		return err
