@@ -7,6 +7,9 @@
 // An item that does not verify is an error that names it, never an absent item. After a failed commit the table answers only errors,
 // until it is opened again: pages in the cache may then be newer than those on the disk, and what they show may be gone after a power
 // cut.
+//
+// Not promised: that every flipped bit is found. Items carry a checksum, bbolt's tree pages carry none: a damaged page is mostly an
+// error, but one altered bit in a key can hide the item.
 package bolt
 
 import (
@@ -60,28 +63,39 @@ type write struct {
 
 // Open opens the table in the folder and makes both if they are absent. A folder that another process has open is an error at once, and so
 // is a file that is there but is not a whole table: it is never begun anew.
-func Open(folder string) (t *Table, err error) {
-	defer func() {
-		// bbolt reads the file through memory, and meets damage as a panic or, beyond the end, as a fault.
-		if damage := recover(); damage != nil {
-			t, err = nil, fmt.Errorf("open table %s: the file is damaged: %v", folder, damage)
-		}
-	}()
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+func Open(folder string) (*Table, error) {
 	if err := create(folder); err != nil {
 		return nil, fmt.Errorf("open table %s: %w", folder, err)
 	}
-	db, err := bbolt.Open(filepath.Join(folder, fileName), 0o644, options())
+	var db *bbolt.DB
+	err := guard(func() (err error) {
+		if db, err = bbolt.Open(filepath.Join(folder, fileName), 0o644, options()); err == nil {
+			err = db.View(checkWhole)
+		}
+		return err
+	})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("open table %s: another process has it open", folder)
 	}
 	if err != nil {
+		if db != nil {
+			err = errors.Join(err, db.Close())
+		}
 		return nil, fmt.Errorf("open table %s: %w", folder, err)
 	}
-	if err := db.View(checkWhole); err != nil {
-		return nil, errors.Join(fmt.Errorf("open table %s: %w", folder, err), db.Close())
-	}
 	return &Table{folder: folder, db: db, commit: (*bbolt.Tx).Commit, turn: make(chan struct{}, 1)}, nil
+}
+
+// guard turns the panics with which bbolt meets a damaged page into an error. It reads the file through memory, so a page beyond the
+// file's end is a fault.
+func guard(f func() error) (err error) {
+	defer func() {
+		if damage := recover(); damage != nil {
+			err = fmt.Errorf("the file is damaged: %v", damage)
+		}
+	}()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	return f()
 }
 
 func checkWhole(tx *bbolt.Tx) error {
@@ -257,7 +271,9 @@ func (t *Table) view(ctx context.Context, f func(items *bbolt.Bucket) error) err
 	if t.broken != nil {
 		return t.broken
 	}
-	return t.db.View(func(tx *bbolt.Tx) error { return f(tx.Bucket(itemsBucket)) })
+	return guard(func() error {
+		return t.db.View(func(tx *bbolt.Tx) error { return f(tx.Bucket(itemsBucket)) })
+	})
 }
 
 func unknown(op string, key metadata.Key, err error) metadata.PutResult {

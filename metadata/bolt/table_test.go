@@ -447,6 +447,35 @@ func TestDamagedFileIsNeverOpenedAsAnEmptyTable(t *testing.T) {
 	}
 }
 
+// TestDamagedPagesAreAnErrorOfEachRequest overwrites all pages but the two meta pages under an open table.
+func TestDamagedPagesAreAnErrorOfEachRequest(t *testing.T) {
+	ctx := context.Background()
+	folder := t.TempDir()
+	table := open(t, folder)
+	if r := table.Put(ctx, item(1, "x"), metadata.If{}); r.Outcome != metadata.Applied {
+		t.Fatal(r)
+	}
+	file, err := os.OpenFile(filepath.Join(folder, fileName), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := file.WriteAt([]byte(strings.Repeat("damage", 3000)), int64(2*os.Getpagesize())); err != nil {
+		t.Fatal(err)
+	}
+	_, ok, get := table.Get(ctx, k)
+	_, query := table.Query(ctx, k.PK, "", 1)
+	put := table.Put(ctx, item(1, "x"), metadata.If{})
+	for op, err := range map[string]error{"get": get, "query": query, "put": put.Err} {
+		if err == nil || !strings.Contains(err.Error(), "damaged") {
+			t.Errorf("%s: %v, want the damage", op, err)
+		}
+	}
+	if ok || put.Outcome != metadata.Unknown {
+		t.Errorf("ok %v, put %v: damage was taken for an answer", ok, put.Outcome)
+	}
+}
+
 func TestOnlyTheTableIsLeftInItsFolder(t *testing.T) {
 	folder := t.TempDir()
 	open(t, folder)

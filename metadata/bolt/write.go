@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -78,21 +79,24 @@ func (t *Table) transact(batch []*write) (err error) {
 		return err
 	}
 	changed := false
-	for _, w := range batch {
-		var c bool
-		w.result, c = w.apply(tx.Bucket(itemsBucket))
-		changed = changed || c
-		if c && w.result.Err != nil { // half of its items are in the transaction, which so must not be committed
-			tx.Rollback()
-			return w.result.Err
+	err = guard(func() error {
+		for _, w := range batch {
+			var c bool
+			w.result, c = w.apply(tx.Bucket(itemsBucket))
+			changed = changed || c
+			if c && w.result.Err != nil { // half of its items are in the transaction, which so must not be committed
+				return w.result.Err
+			}
 		}
-	}
-	if !changed {
-		return tx.Rollback() // refusals alone need no sync: what refused them is durable
+		return nil
+	})
+	if err != nil || !changed {
+		return errors.Join(err, tx.Rollback()) // refusals alone need no sync: what refused them is durable
 	}
 	t.visible.Lock()
 	defer t.visible.Unlock()
-	if err := t.commit(tx); err != nil { // the batch is durable when this returns nil
+	if err := guard(func() error { return t.commit(tx) }); err != nil { // the batch is durable when this returns nil
+		tx.Rollback() // an error means that the commit did it
 		t.broken = fmt.Errorf("table %s stopped; open it again when the cause is gone: %w", t.folder, err)
 		return t.broken
 	}
