@@ -83,15 +83,17 @@ func BenchmarkDecodeBatch(b *testing.B) {
 func BenchmarkEncodeSegment(b *testing.B) {
 	for _, partitions := range []int{1, 100, 10_000} {
 		b.Run(fmt.Sprintf("8MiB/%d", partitions), func(b *testing.B) {
-			batch := make([]byte, 8<<20/partitions)
-			row := BatchRow{Bytes: int32(len(batch)), Records: 1, ProducerID: NoProducer, Expected: NoOffset}
+			batches := [][]byte{make([]byte, 8<<20/partitions)}
+			rows := []BatchRow{{Bytes: int32(len(batches[0])), Records: 1, ProducerID: NoProducer, Expected: NoOffset}}
+			unsorted := make([]SegmentRun, partitions)
+			for i := range unsorted {
+				unsorted[i] = SegmentRun{Shard: Shard(i % 4), Topic: UUID{byte(i % 7)}, Partition: Partition(partitions - i), Batches: batches, Rows: rows}
+			}
 			runs := make([]SegmentRun, partitions)
 			b.SetBytes(8 << 20)
 			b.ReportAllocs()
 			for b.Loop() {
-				for i := range runs {
-					runs[i] = SegmentRun{Shard: Shard(i % 4), Topic: UUID{byte(i % 7)}, Partition: Partition(partitions - i), Batches: [][]byte{batch}, Rows: []BatchRow{row}}
-				}
+				copy(runs, unsorted)
 				EncodeSegment(runs)
 			}
 		})

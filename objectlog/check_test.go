@@ -123,7 +123,7 @@ func TestCheckRefusesWhatBreaksARule(t *testing.T) {
 		{"record length beyond the end", func(b []byte) { b[61] = 0x7e }, ErrInvalid, "record 0: length 63"},
 		{"negative record length", func(b []byte) { b[61] = 0x01 }, ErrInvalid, "record 0"},
 		{"record length too short", func(b []byte) { b[61] = 0x1c }, ErrInvalid, "record 0"},
-		{"negative timestamp", func(b []byte) { b[64-1] = 0x03; be.PutUint64(b[batchBaseTimeAt:], 0) }, ErrInvalid, "timestamp"},
+		{"negative timestamp", func(b []byte) { b[64-1] = 0x03; be.PutUint64(b[batchBaseTimeAt:], 0) }, ErrInvalid, "timestamp delta -2 from 0"},
 		{"offset delta", func(b []byte) { b[64] = 2 }, ErrInvalid, "offset delta 1"},
 		{"second offset delta", func(b []byte) { b[81] = 4 }, ErrInvalid, "offset delta 2"},
 		{"key length -2", func(b []byte) { b[65] = 3 }, ErrInvalid, "record 0"},
@@ -226,9 +226,9 @@ func zstdWithoutSize(t testing.TB, body []byte) []byte {
 	return out.Bytes()
 }
 
-// bombs decompress to a gibibyte each, or say so.
+// bombs decompress to 128 MiB each, or say so.
 func bombs(t testing.TB) map[string][]byte {
-	const size = 1 << 30
+	const size = 128 << 20
 	zeros := make([]byte, 1<<20)
 	var gz, lz, zs bytes.Buffer
 	g := gzip.NewWriter(&gz)
@@ -254,7 +254,7 @@ func bombs(t testing.TB) map[string][]byte {
 	for range size / len(zeros) {
 		framed = append(binary.BigEndian.AppendUint32(framed, uint32(len(one))), one...)
 	}
-	// A frame header that announces a gibibyte: single segment, content size of 8 bytes.
+	// A frame header that announces 128 MiB: single segment, content size of 8 bytes.
 	announced := append(unspell(t, "28 b5 2f fd e0"), binary.LittleEndian.AppendUint64(nil, size)...)
 	return map[string][]byte{
 		"gzip":              batchOf(CodecGzip, 1, gz.Bytes()),

@@ -90,7 +90,7 @@ func checkRuns(t *testing.T, b []byte, ref SectionRef) {
 		}
 		if i > 0 {
 			before := SegmentRun{Topic: runs[i-1].Topic, Partition: runs[i-1].Partition}
-			if before.comparePartition(SegmentRun{Topic: run.Topic, Partition: run.Partition}) >= 0 {
+			if before.comparePartition(&SegmentRun{Topic: run.Topic, Partition: run.Partition}) >= 0 {
 				t.Fatalf("run %d is out of order", i)
 			}
 		}

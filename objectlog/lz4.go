@@ -107,8 +107,8 @@ type lz4Frame struct {
 // uint32 is little-endian here.
 func (f *lz4Frame) uint32() uint32 { return bits.ReverseBytes32(f.cursor.uint32()) }
 
-func parseLZ4Header(stored []byte) (*lz4Frame, error) {
-	f := &lz4Frame{cursor: cursor{b: stored}}
+func parseLZ4Header(stored []byte) (lz4Frame, error) {
+	f := lz4Frame{cursor: cursor{b: stored}}
 	magic := f.uint32()
 	f.flags = f.byte()
 	size := f.byte()
@@ -122,13 +122,13 @@ func parseLZ4Header(stored []byte) (*lz4Frame, error) {
 	sum := f.byte()
 	switch code := size >> 4; {
 	case f.bad || magic != lz4Magic:
-		return nil, fmt.Errorf("lz4: not a frame: %w", ErrInvalid)
+		return f, fmt.Errorf("lz4: not a frame: %w", ErrInvalid)
 	case sum != byte(xxh32(stored[4:4+described])>>8):
-		return nil, fmt.Errorf("lz4: header checksum: %w", ErrInvalid)
+		return f, fmt.Errorf("lz4: header checksum: %w", ErrInvalid)
 	case f.flags>>6 != 1 || f.flags&0x03 != 0 || size&0x8f != 0 || code < 4:
-		return nil, fmt.Errorf("lz4: flags %#02x %#02x: dictionary, version or block size that Kafka does not have: %w", f.flags, size, ErrInvalid)
+		return f, fmt.Errorf("lz4: flags %#02x %#02x: dictionary, version or block size that Kafka does not have: %w", f.flags, size, ErrInvalid)
 	case f.flags&lz4Independent == 0:
-		return nil, fmt.Errorf("lz4: blocks that depend on each other, which Kafka's clients do not read: %w", ErrInvalid)
+		return f, fmt.Errorf("lz4: blocks that depend on each other, which Kafka's clients do not read: %w", ErrInvalid)
 	default:
 		f.blockBytes = 1 << (8 + 2*code)
 	}

@@ -57,14 +57,14 @@ func appendSection(dst []byte, runs []SegmentRun, start int64) ([]byte, int64) {
 		dst = binary.AppendUvarint(dst, gap)
 		gap = 0
 		same, rows := 1, len(runs[i].Rows)
-		for i+same < len(runs) && runs[i].comparePartition(runs[i+same]) == 0 {
+		for i+same < len(runs) && runs[i].comparePartition(&runs[i+same]) == 0 {
 			rows += len(runs[i+same].Rows)
 			same++
 		}
 		dst = binary.AppendUvarint(dst, uint64(rows))
-		for _, run := range runs[i : i+same] {
+		for j := range same {
 			var n int64
-			dst, n = run.appendRows(dst, &latest)
+			dst, n = runs[i+j].appendRows(dst, &latest)
 			start += n
 		}
 		i += same
@@ -73,11 +73,12 @@ func appendSection(dst []byte, runs []SegmentRun, start int64) ([]byte, int64) {
 }
 
 // appendRows encodes the rows of one run and answers the bytes of its batches.
-func (r SegmentRun) appendRows(dst []byte, latest *Timestamp) (out []byte, total int64) {
+func (r *SegmentRun) appendRows(dst []byte, latest *Timestamp) (out []byte, total int64) {
 	if len(r.Rows) == 0 || len(r.Rows) != len(r.Batches) {
 		panic(fmt.Sprintf("objectlog: encode segment: partition %s/%d: %d rows for %d batches", r.Topic, r.Partition, len(r.Rows), len(r.Batches)))
 	}
-	for i, row := range r.Rows {
+	for i := range r.Rows {
+		row := &r.Rows[i]
 		if int(row.Bytes) != len(r.Batches[i]) {
 			panic(fmt.Sprintf("objectlog: encode segment: partition %s/%d: row of %d bytes for a batch of %d", r.Topic, r.Partition, row.Bytes, len(r.Batches[i])))
 		}
@@ -88,7 +89,7 @@ func (r SegmentRun) appendRows(dst []byte, latest *Timestamp) (out []byte, total
 	return dst, total
 }
 
-func (r BatchRow) append(dst []byte, latest Timestamp) []byte {
+func (r *BatchRow) append(dst []byte, latest Timestamp) []byte {
 	var flags byte
 	if r.ProducerID != NoProducer {
 		flags |= rowProducer

@@ -87,9 +87,7 @@ const SegmentTrailerBytes = 32
 // The answer's sections are in shard order. The cost is one copy of the batches. Several runs of one partition become
 // one, in the order given. A row that does not belong to its batch is a mistake of the caller's, and panics.
 func EncodeSegment(runs []SegmentRun) (body []byte, sections []Section) {
-	slices.SortStableFunc(runs, func(a, b SegmentRun) int {
-		return cmp.Or(cmp.Compare(a.Shard, b.Shard), a.comparePartition(b))
-	})
+	sortRuns(runs)
 	end := int64(segmentHeaderBytes)
 	for rest := runs; len(rest) > 0; {
 		n := 1
@@ -119,8 +117,33 @@ func EncodeSegment(runs []SegmentRun) (body []byte, sections []Section) {
 	return appendTrailer(body, footer), sections
 }
 
-func (r SegmentRun) comparePartition(o SegmentRun) int {
-	return cmp.Or(bytes.Compare(r.Topic[:], o.Topic[:]), cmp.Compare(r.Partition, o.Partition))
+// sortRuns sorts in place and stably. It sorts numbers, then moves each run once: runs are large.
+func sortRuns(runs []SegmentRun) {
+	order := make([]int32, len(runs))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(a, b int32) int {
+		if c := cmp.Compare(runs[a].Shard, runs[b].Shard); c != 0 {
+			return c
+		}
+		if c := runs[a].comparePartition(&runs[b]); c != 0 {
+			return c
+		}
+		return cmp.Compare(a, b)
+	})
+	sorted := make([]SegmentRun, len(runs))
+	for i, at := range order {
+		sorted[i] = runs[at]
+	}
+	copy(runs, sorted)
+}
+
+func (r *SegmentRun) comparePartition(o *SegmentRun) int {
+	if c := bytes.Compare(r.Topic[:], o.Topic[:]); c != 0 {
+		return c
+	}
+	return cmp.Compare(r.Partition, o.Partition)
 }
 
 // placeSections fills in where the sections will lie in a footer that starts at the given position, and answers the
