@@ -1,0 +1,61 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Action is what a call does to a resource.
+type Action string
+
+// The actions, each of topics or of the cluster.
+const (
+	ActionDescribe Action = "describe"
+	ActionRead     Action = "read"
+	ActionWrite    Action = "write"
+	ActionCreate   Action = "create"
+	ActionAlter    Action = "alter"
+	ActionDelete   Action = "delete"
+)
+
+// Resource is what a call is about: a topic, or with an empty Topic the cluster.
+type Resource struct {
+	Topic string
+}
+
+func (r Resource) String() string {
+	if r.Topic == "" {
+		return "the cluster"
+	}
+	return "topic " + r.Topic
+}
+
+// ErrUnauthenticated is what Config.Authorize answers when it doesn't know who calls.
+var ErrUnauthenticated = errors.New("not authenticated")
+
+// denied is the answer to a caller who may not do this.
+type denied struct {
+	action   Action
+	resource Resource
+}
+
+func (d denied) Error() string {
+	return fmt.Sprintf("%s %s: not allowed", d.action, d.resource)
+}
+
+// authorize is the one point that every call passes, for each topic it names, before the engine hears of it.
+func (e *edge) authorize(ctx context.Context, action Action, resource Resource) error {
+	if e.cfg.Authorize == nil {
+		return nil
+	}
+	err := e.cfg.Authorize(ctx, action, resource)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrUnauthenticated):
+		return fmt.Errorf("%s %s: %w", action, resource, ErrUnauthenticated)
+	}
+	// The hook's own words stay inside: they may tell what the caller may not know.
+	return denied{action, resource}
+}

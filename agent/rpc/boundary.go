@@ -1,0 +1,87 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
+)
+
+// boundary surrounds every call: it refuses what the codecs couldn't read, turns errors into codes, once, and
+// writes the access log.
+type boundary struct{ *edge }
+
+var _ connect.Interceptor = (*boundary)(nil)
+
+// WrapUnary implements connect.Interceptor.
+func (b *boundary) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
+		started := time.Now()
+		err := unreadable(request.Any())
+		var response connect.AnyResponse
+		if err == nil {
+			response, err = next(ctx, request)
+		}
+		if err != nil {
+			err = b.fail(err)
+		}
+		b.log(ctx, request.Spec(), request.Peer(), started, err)
+		return response, err
+	}
+}
+
+// WrapStreamingHandler implements connect.Interceptor.
+func (b *boundary) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
+		started := time.Now()
+		err := next(ctx, readableConn{conn, b.edge})
+		if err != nil {
+			err = b.fail(err)
+		}
+		b.log(ctx, conn.Spec(), conn.Peer(), started, err)
+		return err
+	}
+}
+
+// WrapStreamingClient implements connect.Interceptor; there is no client here.
+func (b *boundary) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next
+}
+
+func (b *boundary) log(ctx context.Context, spec connect.Spec, peer connect.Peer, started time.Time, err error) {
+	code := "ok"
+	if err != nil {
+		code = connect.CodeOf(err).String()
+	}
+	b.cfg.Logger.DebugContext(ctx, "rpc", "procedure", spec.Procedure, "protocol", peer.Protocol, "peer", peer.Addr,
+		"code", code, "duration", time.Since(started))
+}
+
+// readableConn refuses messages that the codecs couldn't read.
+type readableConn struct {
+	connect.StreamingHandlerConn
+	edge *edge
+}
+
+func (c readableConn) Receive(message any) error {
+	err := c.StreamingHandlerConn.Receive(message)
+	if err == nil {
+		err = unreadable(message)
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		return err
+	}
+	return c.edge.fail(err)
+}
+
+// unreadable is the reason why a codec couldn't read the message, if it couldn't.
+func unreadable(message any) error {
+	m, ok := message.(proto.Message)
+	if !ok {
+		return nil
+	}
+	return refusedBy(m)
+}

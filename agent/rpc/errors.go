@@ -1,0 +1,151 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/splashdam/splashdam/agent"
+	"github.com/splashdam/splashdam/metadata"
+	"github.com/splashdam/splashdam/metadata/shardlog"
+	"github.com/splashdam/splashdam/objectlog"
+	v1 "github.com/splashdam/splashdam/proto/splashdam/v1"
+)
+
+// noKafkaCode stands where Kafka has no code for a cause.
+const noKafkaCode = -1
+
+// row maps one cause to what clients see.
+type row struct {
+	cause     error
+	code      connect.Code
+	reason    string
+	kafka     int32
+	retriable bool
+}
+
+// causes is the one table from errors to codes. The first row that the error matches counts: what the agent itself
+// found comes before what it may wrap.
+var causes = []row{
+	{agent.OutcomeUnknown, connect.CodeDeadlineExceeded, "REQUEST_TIMED_OUT", 7, true},
+	{agent.Busy, connect.CodeResourceExhausted, "THROTTLING_QUOTA_EXCEEDED", 89, true},
+	{agent.Draining, connect.CodeUnavailable, "DRAINING", 15, true},
+	{agent.Unavailable, connect.CodeUnavailable, "NOT_ENOUGH_REPLICAS", 19, true},
+	{agent.OutOfRange, connect.CodeOutOfRange, "OFFSET_OUT_OF_RANGE", 1, false},
+	{agent.InvalidTopic, connect.CodeInvalidArgument, "INVALID_TOPIC_EXCEPTION", 17, false},
+	{agent.InvalidSetting, connect.CodeInvalidArgument, "INVALID_CONFIG", 40, false},
+	{agent.InvalidRequest, connect.CodeInvalidArgument, "INVALID_REQUEST", 42, false},
+	{agent.DataLost, connect.CodeDataLoss, "KAFKA_STORAGE_ERROR", 56, false},
+
+	{metadata.ReasonUnknownTopic, connect.CodeNotFound, "UNKNOWN_TOPIC_OR_PARTITION", 3, false},
+	{metadata.ReasonTopicExists, connect.CodeAlreadyExists, "TOPIC_ALREADY_EXISTS", 36, false},
+	{metadata.ReasonOffsetMismatch, connect.CodeAborted, "OFFSET_MISMATCH", noKafkaCode, false},
+	{metadata.ReasonSequenceGap, connect.CodeFailedPrecondition, "OUT_OF_ORDER_SEQUENCE_NUMBER", 45, false},
+	{metadata.ReasonFencedProducer, connect.CodeFailedPrecondition, "PRODUCER_FENCED", 90, false},
+	{metadata.ReasonProducerLimit, connect.CodeResourceExhausted, "PRODUCER_LIMIT", noKafkaCode, true},
+	{metadata.ReasonTopicChanged, connect.CodeAborted, "TOPIC_CHANGED", noKafkaCode, false},
+	{metadata.ReasonInvalid, connect.CodeInvalidArgument, "INVALID_REQUEST", 42, false},
+	// The batch is in the log, at an offset that is no longer remembered: Kafka's clients take it as success.
+	{metadata.ReasonOldSequence, connect.CodeAlreadyExists, "DUPLICATE_SEQUENCE_NUMBER", 46, false},
+
+	{objectlog.ErrCorrupt, connect.CodeInvalidArgument, "CORRUPT_MESSAGE", 2, false},
+	{objectlog.ErrInvalid, connect.CodeInvalidArgument, "INVALID_RECORD", 87, false},
+	{objectlog.ErrTooLarge, connect.CodeInvalidArgument, "MESSAGE_TOO_LARGE", 10, false},
+	{objectlog.ErrVersion, connect.CodeInvalidArgument, "UNSUPPORTED_FOR_MESSAGE_FORMAT", 43, false},
+	{objectlog.ErrNotFound, connect.CodeDataLoss, "KAFKA_STORAGE_ERROR", 56, false},
+	{objectlog.ErrRange, connect.CodeDataLoss, "KAFKA_STORAGE_ERROR", 56, false},
+	{objectlog.ErrExists, connect.CodeDataLoss, "KAFKA_STORAGE_ERROR", 56, false},
+
+	{shardlog.ErrUnknown, connect.CodeDeadlineExceeded, "REQUEST_TIMED_OUT", 7, true},
+	{shardlog.ErrNotLeader, connect.CodeUnavailable, "NOT_LEADER_OR_FOLLOWER", 6, true},
+	{shardlog.ErrHalted, connect.CodeUnavailable, "KAFKA_STORAGE_ERROR", 56, false},
+
+	{ErrUnauthenticated, connect.CodeUnauthenticated, "SASL_AUTHENTICATION_FAILED", 58, false},
+	{context.DeadlineExceeded, connect.CodeDeadlineExceeded, "REQUEST_TIMED_OUT", 7, true},
+	{context.Canceled, connect.CodeCanceled, "CANCELED", noKafkaCode, true},
+}
+
+// classify finds the error's row; false when nobody foresaw it.
+func classify(err error) (row, bool) {
+	for _, r := range causes {
+		if errors.Is(err, r.cause) {
+			return r, true
+		}
+	}
+	if d, ok := errors.AsType[denied](err); ok {
+		if d.resource.Topic != "" {
+			return row{d, connect.CodePermissionDenied, "TOPIC_AUTHORIZATION_FAILED", 29, false}, true
+		}
+		return row{d, connect.CodePermissionDenied, "CLUSTER_AUTHORIZATION_FAILED", 31, false}, true
+	}
+	return row{err, connect.CodeInternal, "UNKNOWN_SERVER_ERROR", noKafkaCode, false}, false
+}
+
+// detail is what a client is shown of err. An unforeseen error is logged, and shown as a number to find it by.
+func (e *edge) detail(err error) *v1.ErrorDetail {
+	r, known := classify(err)
+	d := &v1.ErrorDetail{Code: r.code.String(), Reason: r.reason, KafkaCode: r.kafka, Retriable: r.retriable}
+	if !known {
+		id := fmt.Sprintf("%016x", rand.Uint64())
+		e.cfg.Logger.Error("internal error", "id", id, "err", err)
+		d.Message = "internal error " + id + ": the agent's log has the cause"
+		return d
+	}
+	d.Message = strings.ToValidUTF8(err.Error(), "\uFFFD")
+	if full, ok := errors.AsType[*agent.Error](err); ok {
+		if full.Hint != "" && !strings.Contains(d.Message, full.Hint) {
+			d.Message += "; " + full.Hint
+		}
+		d.Metadata = maps.Clone(full.Details)
+		if full.RetryAfter > 0 {
+			d.RetryAfter = durationpb.New(full.RetryAfter)
+		}
+	}
+	if d.RetryAfter == nil && r.code == connect.CodeResourceExhausted {
+		d.RetryAfter = durationpb.New(time.Second)
+	}
+	return d
+}
+
+// fail makes a whole request's error, with its detail. Errors that connect made itself stay as they are.
+func (e *edge) fail(err error) error {
+	if _, ok := errors.AsType[*connect.Error](err); ok {
+		return err
+	}
+	return detailed(e.detail(err))
+}
+
+// detailed is the Connect error that carries d.
+func detailed(d *v1.ErrorDetail) *connect.Error {
+	var code connect.Code
+	if err := code.UnmarshalText([]byte(d.Code)); err != nil {
+		code = connect.CodeInternal
+	}
+	failure := connect.NewError(code, errors.New(d.Message))
+	if packed, err := connect.NewErrorDetail(d); err == nil {
+		failure.AddDetail(packed)
+	}
+	return failure
+}
+
+// invalid is a request that breaks a rule of the contract. field is its path in the request.
+func invalid(op, field, format string, args ...any) error {
+	return refusal{fmt.Sprintf("%s: %s: %s", op, field, fmt.Sprintf(format, args...)), agent.InvalidRequest}
+}
+
+// refusal is an error with words of its own whose cause is one of the table.
+type refusal struct {
+	message string
+	cause   error
+}
+
+func (r refusal) Error() string { return r.message }
+
+func (r refusal) Unwrap() error { return r.cause }

@@ -1,0 +1,238 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/splashdam/splashdam/agent"
+	"github.com/splashdam/splashdam/objectlog"
+	v1 "github.com/splashdam/splashdam/proto/splashdam/v1"
+)
+
+// The bounds of reads.
+const (
+	fetchRecordsDefault = 1_000
+	fetchRecordsMax     = 100_000
+	fetchBytesDefault   = 1 << 20
+	fetchBytesMax       = 64 << 20
+	fetchWaitMax        = 30 * time.Second
+	// decodedBytesMax bounds the records of one answer, so that well compressed batches don't multiply in memory.
+	decodedBytesMax = 64 << 20
+)
+
+// Fetch implements LogService.
+func (e *edge) Fetch(ctx context.Context, r *v1.FetchRequest) (*v1.FetchResponse, error) {
+	request, recordsMax, err := fetchBounds(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkReads("fetch", r.GetPartitions(), r.GetIsolation()); err != nil {
+		return nil, err
+	}
+	response := &v1.FetchResponse{}
+	for i, p := range r.GetPartitions() {
+		wanted, err := e.readable(ctx, ActionRead, "fetch", i, p)
+		if err != nil {
+			response.Partitions = append(response.Partitions, e.refusedPartition(p, err))
+			request.Wait = 0 // what is wrong with one partition is told at once
+			continue
+		}
+		request.Partitions = append(request.Partitions, wanted)
+	}
+	if len(request.Partitions) == 0 {
+		return response, nil
+	}
+	budget := budget{records: recordsMax, bytes: decodedBytesMax}
+	for _, read := range e.engine.Fetch(ctx, request) {
+		response.Partitions = append(response.Partitions, e.fetched(read, r.GetEncoded(), &budget))
+	}
+	return response, nil
+}
+
+// fetchBounds checks the request's numbers and fills in the defaults.
+func fetchBounds(r *v1.FetchRequest) (agent.FetchRequest, int, error) {
+	bad := func(field, format string, args ...any) (agent.FetchRequest, int, error) {
+		return agent.FetchRequest{}, 0, invalid("fetch", field, format, args...)
+	}
+	out := agent.FetchRequest{BytesMin: int64(r.GetMinBytes())}
+	records := int(r.GetMaxRecords())
+	if records < 0 || records > fetchRecordsMax {
+		return bad("max_records", "%d is not in 0 to %d", records, fetchRecordsMax)
+	}
+	if records == 0 {
+		records = fetchRecordsDefault
+	}
+	var err error
+	if out.BytesMax, err = bytesMax("fetch", r.GetMaxBytes()); err != nil {
+		return agent.FetchRequest{}, 0, err
+	}
+	if out.BytesMin < 0 || out.BytesMin > fetchBytesMax {
+		return bad("min_bytes", "%d is not in 0 to %d", out.BytesMin, fetchBytesMax)
+	}
+	if out.BytesMin == 0 {
+		out.BytesMin = 1
+	}
+	if r.GetMaxWait() != nil {
+		out.Wait = r.GetMaxWait().AsDuration()
+		if r.GetMaxWait().CheckValid() != nil || out.Wait < 0 || out.Wait > fetchWaitMax {
+			return bad("max_wait", "%v is not in 0 s to %v", out.Wait, fetchWaitMax)
+		}
+	}
+	return out, records, nil
+}
+
+func bytesMax(op string, asked int32) (int64, error) {
+	if asked < 0 || asked > fetchBytesMax {
+		return 0, invalid(op, "max_bytes", "%d is not in 0 to %d", asked, fetchBytesMax)
+	}
+	if asked == 0 {
+		return fetchBytesDefault, nil
+	}
+	return int64(asked), nil
+}
+
+// checkReads checks what all reads have in common.
+func checkReads(op string, partitions []*v1.FetchRequest_Partition, isolation v1.Isolation) error {
+	if len(partitions) == 0 {
+		return invalid(op, "partitions", "want at least one")
+	}
+	if _, ok := v1.Isolation_name[int32(isolation)]; !ok {
+		return invalid(op, "isolation", "%d is unknown", isolation)
+	}
+	return nil
+}
+
+// readable converts one partition of a read and asks whether the caller may do it.
+func (e *edge) readable(ctx context.Context, action Action, op string, i int, p *v1.FetchRequest_Partition) (agent.FetchPartition, error) {
+	path := fmt.Sprintf("partitions[%d]", i)
+	out := agent.FetchPartition{Topic: p.GetTopic(), Partition: agent.AnyPartition}
+	if p != nil && p.Partition != nil {
+		if p.GetPartition() < 0 {
+			return out, invalid(op, path+".partition", "%d is negative: leave it out to read all", p.GetPartition())
+		}
+		out.Partition = objectlog.Partition(p.GetPartition())
+	}
+	var err error
+	if out.Start, err = startOf(op, path+".start", p.GetStart()); err != nil {
+		return out, err
+	}
+	return out, e.authorize(ctx, action, Resource{p.GetTopic()})
+}
+
+func startOf(op, path string, s *v1.Start) (agent.Start, error) {
+	switch at := s.GetAt().(type) {
+	case nil:
+		return agent.Start{Kind: agent.StartEarliest}, nil
+	case *v1.Start_Offset:
+		if at.Offset < 0 {
+			return agent.Start{}, invalid(op, path+".offset", "%d is negative", at.Offset)
+		}
+		return agent.Start{Kind: agent.StartOffset, Offset: objectlog.Offset(at.Offset)}, nil
+	case *v1.Start_Timestamp:
+		t, err := timestampOf(at.Timestamp)
+		if err != nil {
+			return agent.Start{}, invalid(op, path+".timestamp", "%v", err)
+		}
+		return agent.Start{Kind: agent.StartTime, Time: t}, nil
+	case *v1.Start_TailRecords:
+		if at.TailRecords < 0 {
+			return agent.Start{}, invalid(op, path+".tail_records", "%d is negative", at.TailRecords)
+		}
+		return agent.Start{Kind: agent.StartTail, Tail: at.TailRecords}, nil
+	case *v1.Start_Point:
+		switch at.Point {
+		case v1.StartPoint_START_POINT_EARLIEST:
+			return agent.Start{Kind: agent.StartEarliest}, nil
+		case v1.StartPoint_START_POINT_LATEST:
+			return agent.Start{Kind: agent.StartLatest}, nil
+		}
+		return agent.Start{}, invalid(op, path+".point", "%v: want EARLIEST or LATEST", at.Point)
+	}
+	return agent.Start{}, invalid(op, path, "unknown kind")
+}
+
+func (e *edge) refusedPartition(p *v1.FetchRequest_Partition, err error) *v1.FetchResponse_Partition {
+	out := &v1.FetchResponse_Partition{Topic: p.GetTopic(), Error: e.detail(err)}
+	if p != nil {
+		out.Partition = p.Partition
+	}
+	return out
+}
+
+// budget is what one answer may still hold.
+type budget struct {
+	records, bytes int
+}
+
+// fetched converts what was read of one partition, whole batches or records.
+func (e *edge) fetched(read agent.FetchedPartition, encoded bool, left *budget) *v1.FetchResponse_Partition {
+	out := &v1.FetchResponse_Partition{Topic: read.Topic}
+	if read.Partition >= 0 {
+		out.Partition = new(int32(read.Partition))
+	}
+	if read.Err != nil {
+		out.Error = e.detail(read.Err)
+		return out
+	}
+	next := read.Next
+	if encoded {
+		size := 0
+		for _, b := range read.Batches {
+			size += len(b)
+		}
+		out.Encoded = make([]byte, 0, size)
+		for _, b := range read.Batches {
+			out.Encoded = append(out.Encoded, b...)
+		}
+	} else {
+		var err error
+		if out.Records, next, err = e.decode(read, left); err != nil {
+			// Stored batches are verified before they come here: this one is beyond this agent's limits or format.
+			out.Error = e.detail(refusal{fmt.Sprintf("fetch %s/%d: decode at offset %d: %v", read.Topic, read.Partition, next, err), agent.DataLost})
+		}
+	}
+	out.NextOffset = new(int64(next))
+	out.HighWatermark = new(int64(read.HighWatermark))
+	out.LastStableOffset = out.HighWatermark
+	out.LogStartOffset = new(int64(read.LogStart))
+	return out
+}
+
+// decode answers the records from read.From on, as many as the budget allows, and the offset behind the last one.
+// Records before an error stand.
+func (e *edge) decode(read agent.FetchedPartition, left *budget) ([]*v1.FetchedRecord, objectlog.Offset, error) {
+	var records []*v1.FetchedRecord
+	next := read.From
+	for _, batch := range read.Batches {
+		if left.records <= 0 || left.bytes <= 0 {
+			return records, next, nil
+		}
+		err := objectlog.DecodeBatch(batch, e.cfg.Limits, func(offset objectlog.Offset, r objectlog.Record) bool {
+			if offset < read.From {
+				return true
+			}
+			if left.records <= 0 || left.bytes <= 0 {
+				return false
+			}
+			records = append(records, fetchedRecord(offset, r))
+			next = offset + 1
+			left.records--
+			left.bytes -= len(r.Key) + len(r.Value) + recordOverhead*(1+len(r.Headers))
+			for _, h := range r.Headers {
+				left.bytes -= len(h.Key) + len(h.Value)
+			}
+			return true
+		})
+		if err != nil {
+			return records, next, err
+		}
+	}
+	if left.records > 0 && left.bytes > 0 {
+		next = read.Next // also past offsets that hold no record
+	}
+	return records, next, nil
+}
+
+// recordOverhead is about what a record or header takes beside its bytes.
+const recordOverhead = 64
