@@ -18,8 +18,8 @@ func (s *State) Restore(b []byte) error {
 		return fmt.Errorf("restore state: snapshot of shard %d of %d, this is shard %d of %d", shard, shards, s.cfg.Shard, s.cfg.Shards)
 	}
 	r.catalog(&fresh.catalog)
-	restoration := restoration{reader: &r, state: fresh}
-	restoration.topics()
+	partitions := restoration{reader: &r, state: fresh}
+	partitions.topics()
 	fresh.retired, fresh.boots = r.boots()
 	if err := r.end(); err != nil {
 		return fmt.Errorf("restore state: %w", err)
@@ -120,6 +120,9 @@ func (r *restoration) rows(p *partition) {
 		if r.err != nil {
 			return
 		}
+		if len(p.content.tail.rows) == 0 {
+			p.content.tail.rows = make([]row, 0, min(n-i, pageRows))
+		}
 		p.content.append(newRow(&w, base, segment, uint32(start)), next)
 		p.storedBytes += int64(w.Bytes)
 		r.state.segments.at(segment).rows++
@@ -144,7 +147,11 @@ func (r *restoration) segment() uint32 {
 
 func (r *restoration) producers(c *content) {
 	last := uint64(0)
-	for i := range r.count("producers", 8) {
+	n := r.count("producers", 8)
+	if n > 0 {
+		c.producers = make([]*producer, 0, n)
+	}
+	for i := range n {
 		id := last + r.bounded("producer", maxInt63)
 		p := &producer{id: objectlog.ProducerID(id), epoch: int16(r.bounded("producer epoch", maxInt15))}
 		p.time, p.seen = objectlog.Timestamp(r.varint("producer time")), int32(r.bounded("seen", sequenceWindow))
