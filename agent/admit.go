@@ -18,6 +18,9 @@ import (
 // recordMemory is what a record costs beside its bytes.
 const recordMemory = 96
 
+// robinsMax bounds the topics whose round robin is remembered.
+const robinsMax = 100_000
+
 // rules are a topic's settings as produce needs them.
 type rules struct {
 	batchBytesMax int
@@ -36,6 +39,14 @@ func rulesOf(s metadata.Settings) rules {
 
 // admit checks one batch and makes the shares of it, one per partition.
 func (a *Agent) admit(ctx context.Context, p Producer, b *ProduceBatch, arrived objectlog.Timestamp) ([]*write.Batch, error) {
+	shares, err := a.share(ctx, p, b, arrived)
+	for i := 0; i < len(shares) && err == nil; i++ {
+		err = a.serving(shares[i].Shard)
+	}
+	return shares, err
+}
+
+func (a *Agent) share(ctx context.Context, p Producer, b *ProduceBatch, arrived objectlog.Timestamp) ([]*write.Batch, error) {
 	if err := checkShape(p, b); err != nil {
 		return nil, err
 	}
@@ -240,6 +251,9 @@ func (a *Agent) spread(t metadata.Topic, r rules, records []objectlog.Record, ar
 func (a *Agent) nextPartition(t metadata.Topic) objectlog.Partition {
 	a.robinMu.Lock()
 	defer a.robinMu.Unlock()
+	if len(a.robin) > robinsMax {
+		clear(a.robin) // deleted topics are never taken out otherwise
+	}
 	next := a.robin[t.ID]
 	a.robin[t.ID] = next + 1
 	return objectlog.Partition(next % uint32(t.Partitions))
@@ -253,9 +267,6 @@ func (a *Agent) topicForProduce(ctx context.Context, b *ProduceBatch) (metadata.
 		if err == nil || errors.Is(err, metadata.ReasonTopicExists) {
 			t, err = a.find(ctx, b.Topic, b.Partition)
 		}
-	}
-	if err == nil {
-		err = a.serving(metadata.ShardOf(t.ID, max(b.Partition, 0), len(a.shards)))
 	}
 	return t, err
 }
