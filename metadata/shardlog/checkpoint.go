@@ -41,7 +41,7 @@ func (c *Core) checkpointWhenDue() {
 // previous one up, and with it the limit.
 func (c *Core) checkpoint(full bool) {
 	cur, prev := c.lease.cur.seq(), c.lease.prev.seq()
-	if c.snap != nil || c.waits(timerSnapshot) || c.resigning || c.tip.seq < cur || c.tip.seq == cur && !(full && cur > prev) {
+	if c.snap != nil || c.waits(timerSnapshot) || c.resigning && !full || c.tip.seq < cur || c.tip.seq == cur && !(full && cur > prev) {
 		return
 	}
 	name := objectlog.SnapshotName{Shard: c.cfg.Shard, Epoch: c.epoch, Seq: int64(c.tip.seq), Random: uint32(c.cfg.Random())}
