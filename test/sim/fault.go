@@ -1,0 +1,156 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/splashdam/splashdam/metadata"
+	"github.com/splashdam/splashdam/metadata/shardlog"
+)
+
+// fault is one thing that goes wrong, chosen before the history begins so that it can be left out when a failure is minimised.
+type fault struct {
+	kind   string
+	at     time.Duration
+	lasts  time.Duration
+	place  int
+	to     target
+	shard  int
+	out    bool
+	back   bool
+	amount float64
+}
+
+func (f fault) String() string {
+	return fmt.Sprintf("%9.3f ms  %s agent %d (target %d, shard %d, out %t, back %t, amount %.2f) for %v", float64(f.at)/1e6, f.kind, f.place, f.to, f.shard,
+		f.out, f.back, f.amount, f.lasts.Round(time.Millisecond))
+}
+
+// chooseFaults draws a history's faults: at least ten, of FAULTS.md's classes that concern the cores.
+func chooseFaults(r *rand.Rand, span time.Duration, shards int) []fault {
+	kinds := []string{"crash", "crash", "pause", "pause", "cut", "cut", "cut", "cut", "loss", "twice", "late", "late", "storm", "slow", "clock", "resign", "fence", "crash all"}
+	faults := make([]fault, 10+r.IntN(8))
+	for i := range faults {
+		f := &faults[i]
+		f.kind = kinds[r.IntN(len(kinds))]
+		f.at = between(r, span/20, span*9/10)
+		f.lasts = between(r, 50*time.Millisecond, 4*time.Second)
+		f.place, f.to, f.shard = r.IntN(places), target(r.IntN(int(targets))), r.IntN(shards)
+		f.out, f.back = r.IntN(3) > 0, r.IntN(2) > 0
+		f.amount = 0.05 + 0.4*r.Float64()
+	}
+	return faults
+}
+
+// strike makes a fault happen, and end.
+func (w *world) strike(f fault) {
+	w.after(f.at, func() {
+		w.trace("fault "+f.kind, f.place, int64(f.to), int64(f.shard))
+		w.stats.Faults++
+		undo := w.begin(f)
+		if undo != nil {
+			w.after(min(f.lasts, w.opt.Span-w.now), undo)
+		}
+	})
+}
+
+// begin makes the fault happen and answers what ends it.
+func (w *world) begin(f fault) (undo func()) {
+	n := w.at[f.place]
+	switch f.kind {
+	case "crash":
+		w.kill(f.place)
+		return func() { w.revive(f.place) }
+	case "crash all":
+		for p := range places {
+			w.kill(p)
+		}
+		return func() {
+			for p := range places {
+				w.revive(p)
+			}
+		}
+	case "pause":
+		if n != nil {
+			n.pausedUntil = min(w.now+3*f.lasts, w.opt.Span)
+		}
+	case "cut":
+		w.links.out[f.place][f.to], w.links.back[f.place][f.to] = f.out, f.back || !f.out
+		return func() { w.links.out[f.place][f.to], w.links.back[f.place][f.to] = false, false }
+	case "clock":
+		if n != nil {
+			n.skew += time.Duration((f.amount - 0.25) * float64(10*time.Hour))
+		}
+	case "resign":
+		if n != nil {
+			w.handOff(n, f.shard)
+		}
+	case "fence":
+		w.fence(f)
+	default:
+		return w.disturb(f)
+	}
+	return nil
+}
+
+// disturb makes all messages fare badly.
+func (w *world) disturb(f fault) (undo func()) {
+	old := w.noise
+	switch f.kind {
+	case "loss":
+		w.noise.loss = f.amount / 2
+		return func() { w.noise.loss = old.loss }
+	case "twice":
+		w.noise.twice = f.amount
+		return func() { w.noise.twice = old.twice }
+	case "late":
+		w.noise.late = f.amount / 2
+		return func() { w.noise.late = old.late }
+	case "storm":
+		w.noise.throttle = f.amount
+		return func() { w.noise.throttle = old.throttle }
+	case "slow":
+		w.noise.slow = time.Duration(f.amount * float64(time.Second))
+		return func() { w.noise.slow = old.slow }
+	}
+	panic("sim: no such fault: " + f.kind)
+}
+
+func (w *world) revive(place int) {
+	if w.at[place] == nil {
+		w.start(place)
+	}
+}
+
+// handOff is a graceful stop of leadership: the successor claims when it hears of it.
+func (w *world) handOff(n *node, s int) {
+	n.step(s, shardlog.Resign{})
+	for p := range places {
+		if p != n.place {
+			w.tell(n, p, func(m *node) { m.step(s, shardlog.HolderGone{Holder: n.boot}) })
+		}
+	}
+	w.to(n, time.Second, w.rank)
+}
+
+// fence refuses a boot's older segments in one shard, rightly or wrongly, as a janitor may at any time.
+func (w *world) fence(f fault) {
+	n, of := w.at[f.place], w.at[(f.place+1)%places]
+	if len(w.gone) > 0 && f.out {
+		of = w.gone[len(w.gone)-1]
+	}
+	if n == nil || of == nil {
+		return
+	}
+	below := uint64(1 + 20*f.amount)
+	n.propose(f.shard, []metadata.Command{metadata.Fence{Ordinal: of.ordinal, Below: below}.Command()}, func([]any) {})
+}
+
+// heal ends every fault that has not ended by itself.
+func (w *world) heal() {
+	w.links, w.noise = links{}, noise{}
+	for p := range places {
+		w.revive(p)
+	}
+}

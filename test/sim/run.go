@@ -1,0 +1,269 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/splashdam/splashdam/metadata"
+	"github.com/splashdam/splashdam/metadata/shardlog"
+	"github.com/splashdam/splashdam/objectlog"
+)
+
+// Options say what a history is like. The zero value of a field is its default.
+type Options struct {
+	Ops    int           // client writes, about; default 160
+	Span   time.Duration // virtual time with faults; default 20 s
+	Log    bool          // keep the history in words
+	Damage bool          // stored bytes are damaged: shards may halt
+	Only   []int         // faults to keep, by index; nil: all
+}
+
+// Stats count what a history held.
+type Stats struct {
+	Ops, Acks, Reads, Unknown, Refused, Duplicates, Faults, Entries, Applied, Boots int
+}
+
+// Result is a history's outcome.
+type Result struct {
+	Hash   uint64
+	Err    error // the first violation; nil: none
+	Stats  Stats
+	Faults []fault
+	Log    []string
+}
+
+const (
+	quiesce  = 60 * time.Second // nothing may be undecided so long after the last fault
+	recovery = 10 * time.Second // the first write after the last fault may take so long
+)
+
+// Run makes one history.
+func Run(seed uint64, opt Options) Result {
+	if opt.Ops == 0 {
+		opt.Ops = 160
+	}
+	if opt.Span == 0 {
+		opt.Span = 20 * time.Second
+	}
+	w := &world{opt: opt}
+	stream := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, n)) }
+	w.fate, w.lives, w.choices = stream(1), stream(2), stream(3)
+	faults := chooseFaults(stream(4), opt.Span, 2)
+	w.check = newChecker(w)
+	w.choose()
+	w.create()
+	if w.err == nil {
+		for i, f := range faults {
+			if wanted(i, opt.Only) {
+				w.strike(f)
+			}
+		}
+		w.clients()
+		w.run(w.opt.Span, nil)
+		w.recover()
+	}
+	w.stats.Acks, w.stats.Boots = w.check.acks, int(w.boots)
+	return Result{Hash: w.hash, Err: w.err, Stats: w.stats, Faults: faults, Log: w.log}
+}
+
+func wanted(i int, only []int) bool {
+	if only == nil {
+		return true
+	}
+	for _, o := range only {
+		if o == i {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *world) choose() {
+	r := w.choices
+	w.set = setting{shards: 2, slots: []int{4, 8, 16, 64}[r.IntN(4)], lease: between(r, 500*time.Millisecond, 2*time.Second),
+		entryBytesMax: []int{120, 400, 8 << 10}[r.IntN(3)], snapshotEvery: between(r, time.Second, 10*time.Second)}
+	w.keys = objectlog.Keys{Prefix: "sim", Cluster: objectlog.UUID{1}}
+	for i := range 3 {
+		var t topic
+		for t.id = (objectlog.UUID{byte(i + 1)}); ; t.id[15]++ { // one topic in one shard, two in the other
+			if t.shard = int(metadata.ShardOf(t.id, 0, w.set.shards)); t.shard == i%w.set.shards {
+				break
+			}
+		}
+		w.topic = append(w.topic, t)
+	}
+}
+
+// logs are all partitions: two of each topic.
+func (w *world) logs() []log {
+	var all []log
+	for i := range w.topic {
+		all = append(all, log{i, 0}, log{i, 1})
+	}
+	return all
+}
+
+// create makes the rings, boots the agents and creates the topics, without faults.
+func (w *world) create() {
+	for s := range w.set.shards {
+		if err := shardlog.Create(context.Background(), &w.table, objectlog.Shard(s), w.set.slots, w.lives.Uint64); err != nil {
+			w.fail("create", "%v", err)
+			return
+		}
+	}
+	for p := range places {
+		w.start(p)
+	}
+	made := 0
+	var add func(i int)
+	add = func(i int) {
+		t := w.topic[i]
+		c := metadata.AddPartitions{Topic: t.id, From: 0, To: 2}.Command()
+		w.at[0].propose(t.shard, []metadata.Command{c}, func(results []any) {
+			if results == nil {
+				w.after(100*time.Millisecond, func() { add(i) })
+				return
+			}
+			made++
+		})
+	}
+	for i := range w.topic {
+		add(i)
+	}
+	w.run(w.now+time.Minute, func() bool { return made == len(w.topic) })
+	if made < len(w.topic) {
+		w.fail("unavailable", "no topics after a minute without faults")
+	}
+	w.opt.Span += w.now // from here on, when the faults end
+}
+
+func (w *world) clients() {
+	logs := w.logs()
+	for i := range 9 {
+		rng := rand.New(rand.NewPCG(w.choices.Uint64(), uint64(i)))
+		w.who = append(w.who, &producer{w: w, id: i + 1, manner: manner(i % int(manners)), log: logs[rng.IntN(len(logs))], rng: rng})
+	}
+	for _, p := range w.who {
+		p.schedule()
+	}
+	for i, l := range logs {
+		r := &reader{w: w, log: l, rng: rand.New(rand.NewPCG(w.choices.Uint64(), uint64(i)))}
+		r.schedule()
+	}
+}
+
+// recover heals everything and checks that the cluster comes back: a write to every partition within 10 s, nothing undecided after 60 s, every
+// agent's state the same, everything acknowledged there.
+func (w *world) recover() {
+	w.heal()
+	healed := w.now
+	probes := 0
+	for i, l := range w.logs() {
+		p := &producer{w: w, id: 100 + i, manner: idempotent, log: l, rng: rand.New(rand.NewPCG(w.choices.Uint64(), uint64(i)))}
+		w.who = append(w.who, p)
+		p.begin()
+		probes++
+	}
+	recovered := func() bool {
+		for _, p := range w.who[len(w.who)-probes:] {
+			if p.done == 0 {
+				return false
+			}
+		}
+		return true
+	}
+	w.run(healed+recovery, recovered)
+	if w.err == nil && !recovered() {
+		w.fail("unavailable", "no write to every partition within %v of the last fault", recovery)
+	}
+	idle := func() bool {
+		for _, p := range w.who {
+			if p.op != nil {
+				return false
+			}
+		}
+		return true
+	}
+	w.run(healed+quiesce, idle)
+	if w.err == nil && !idle() {
+		w.fail("unseen", "a batch is undecided %v after the last fault", quiesce)
+	}
+	w.compare(healed + quiesce + recovery)
+}
+
+// compare makes every agent current, and a new one from the stores alone, and reads everything through each.
+func (w *world) compare(until time.Duration) {
+	w.kill(0)
+	w.start(0)
+	current := 0
+	for _, n := range w.at {
+		for s := range n.replicas {
+			var ask func()
+			ask = func() {
+				asked := false
+				n.current(s, func(metadata.Seq) {
+					if !asked {
+						asked = true
+						current++
+					}
+				})
+			}
+			ask()
+		}
+	}
+	all := places * w.set.shards
+	w.run(until, func() bool { return current == all })
+	if w.err == nil && current < all {
+		w.fail("unavailable", "%d of %d replicas are current, %v after the last fault", current, all, quiesce)
+	}
+	for _, n := range w.at {
+		for s, r := range n.replicas {
+			w.check.state(s, r.core.Status(n.mono()).Applied, stateHash(r.state))
+		}
+		w.check.whole(n)
+	}
+}
+
+// Minimise drops faults from a failing history for as long as it still fails in the same way, and answers those that are left.
+func Minimise(seed uint64, opt Options) []int {
+	first := Run(seed, opt)
+	only := make([]int, len(first.Faults))
+	for i := range only {
+		only[i] = i
+	}
+	for i := 0; i < len(only); {
+		fewer := append(append([]int{}, only[:i]...), only[i+1:]...)
+		opt.Only = fewer
+		if r := Run(seed, opt); r.Err != nil && anomaly(r.Err) == anomaly(first.Err) {
+			only = fewer
+		} else {
+			i++
+		}
+	}
+	return only
+}
+
+func anomaly(err error) string {
+	name, _, _ := strings.Cut(fmt.Sprint(err), " ")
+	return name
+}
+
+// Explain describes a failing history: its seed, the faults that it takes, and the end of what happened.
+func Explain(seed uint64, opt Options, lines int) string {
+	opt.Only = Minimise(seed, opt)
+	opt.Log = true
+	r := Run(seed, opt)
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed %d: %v\nfaults needed:\n", seed, r.Err)
+	for _, i := range opt.Only {
+		fmt.Fprintf(&b, "  %2d %v\n", i, r.Faults[i])
+	}
+	fmt.Fprintf(&b, "the last of %d happenings:\n", len(r.Log))
+	for _, l := range r.Log[max(0, len(r.Log)-lines):] {
+		fmt.Fprintf(&b, "  %s\n", l)
+	}
+	return b.String()
+}

@@ -1,0 +1,95 @@
+package sim
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+var (
+	seedFlag  = flag.Uint64("sim.seed", 0, "run and explain this one seed")
+	seedsFlag = flag.Uint64("sim.seeds", 300, "number of seeds")
+	firstFlag = flag.Uint64("sim.first", 1, "first seed")
+	timeFlag  = flag.Duration("sim.time", 0, "stop after this time, whatever sim.seeds says; 0: no limit")
+	linesFlag = flag.Int("sim.lines", 60, "happenings to print of a failing history")
+)
+
+// TestHistoriesKeepTheInvariants runs seeds on all processors and explains the first that fails.
+func TestHistoriesKeepTheInvariants(t *testing.T) {
+	if *seedFlag != 0 {
+		fmt.Fprint(os.Stderr, Explain(*seedFlag, Options{}, *linesFlag))
+		if r := Run(*seedFlag, Options{}); r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		return
+	}
+	start := time.Now()
+	var next, ran atomic.Uint64
+	var failed atomic.Uint64
+	var mu sync.Mutex
+	var total Stats
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for failed.Load() == 0 {
+				seed := *firstFlag + next.Add(1) - 1
+				if seed >= *firstFlag+*seedsFlag || *timeFlag > 0 && time.Since(start) > *timeFlag {
+					return
+				}
+				r := Run(seed, Options{})
+				if r.Err != nil {
+					failed.CompareAndSwap(0, seed)
+					return
+				}
+				ran.Add(1)
+				mu.Lock()
+				total.add(r.Stats)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if seed := failed.Load(); seed != 0 {
+		t.Fatal(Explain(seed, Options{}, *linesFlag))
+	}
+	n := ran.Load()
+	t.Logf("%d histories in %v; per history: %s", n, time.Since(start).Round(time.Millisecond), total.per(int(n)))
+	if n == 0 {
+		t.Fatal("no history was run")
+	}
+}
+
+// TestOneSeedGivesOneHistory is the determinism check: everything else rests on it.
+func TestOneSeedGivesOneHistory(t *testing.T) {
+	for seed := uint64(1); seed <= min(*seedsFlag, 1000)/10+5; seed++ {
+		a, b := Run(seed, Options{}), Run(seed, Options{})
+		if a.Hash != b.Hash {
+			t.Fatalf("seed %d: hashes %x and %x", seed, a.Hash, b.Hash)
+		}
+	}
+}
+
+func (s *Stats) add(o Stats) {
+	s.Ops += o.Ops
+	s.Acks += o.Acks
+	s.Reads += o.Reads
+	s.Unknown += o.Unknown
+	s.Refused += o.Refused
+	s.Duplicates += o.Duplicates
+	s.Faults += o.Faults
+	s.Entries += o.Entries
+	s.Applied += o.Applied
+	s.Boots += o.Boots
+}
+
+func (s Stats) per(n int) string {
+	n = max(n, 1)
+	f := func(x int) float64 { return float64(x) / float64(n) }
+	return fmt.Sprintf("%.0f writes, %.0f acknowledged records, %.1f unknown, %.1f refused, %.1f duplicates, %.0f reads, %.1f faults, %.0f entries, %.0f applied, %.1f boots",
+		f(s.Ops), f(s.Acks), f(s.Unknown), f(s.Refused), f(s.Duplicates), f(s.Reads), f(s.Faults), f(s.Entries), f(s.Applied), f(s.Boots))
+}

@@ -1,0 +1,154 @@
+// Package sim runs the cores that ship (shard logs, replicated state, write path) of three agents in one goroutine, with table, bucket, network and clock
+// faked, from one seed: the same seed gives the same history, hash included. What clients see is checked against the invariants of
+// FAULTS.md.
+package sim
+
+import (
+	"container/heap"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"time"
+
+	tablemem "github.com/splashdam/splashdam/metadata/mem"
+	"github.com/splashdam/splashdam/objectlog"
+	bucketmem "github.com/splashdam/splashdam/objectlog/mem"
+)
+
+// places are the agents that run at a time; each restart is a new boot at the same place.
+const places = 3
+
+// world is everything outside of the cores. Nothing in it is touched by a second goroutine.
+type world struct {
+	opt     Options
+	now     time.Duration
+	queue   eventQueue
+	ordered uint64 // events scheduled so far: ties of time are broken by it
+
+	fate    *rand.Rand // of messages
+	lives   *rand.Rand // of boots: their own randomness
+	choices *rand.Rand // of clients and of the setting
+
+	table  tablemem.Table
+	bucket bucketmem.Bucket
+	keys   objectlog.Keys
+	set    setting
+	links  links
+	noise  noise
+
+	at    [places]*node // nil while down
+	boots int64         // ordinals taken
+	gone  []*node       // dead boots
+	stats Stats
+	check *checker
+	who   []*producer
+	topic []topic
+
+	hash uint64   // of the history so far
+	log  []string // the same in words, when asked for
+	err  error    // the first violation
+}
+
+// setting is what a seed chooses for all its agents.
+type setting struct {
+	shards        int
+	slots         int
+	lease         time.Duration
+	entryBytesMax int
+	snapshotEvery time.Duration
+}
+
+// event is something that happens at a time.
+type event struct {
+	at    time.Duration
+	order uint64
+	do    func()
+}
+
+type eventQueue []event
+
+func (q eventQueue) Len() int { return len(q) }
+func (q eventQueue) Less(i, j int) bool {
+	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].order < q[j].order
+}
+func (q eventQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *eventQueue) Push(x any)   { *q = append(*q, x.(event)) }
+func (q *eventQueue) Pop() any {
+	old := *q
+	e := old[len(old)-1]
+	old[len(old)-1] = event{}
+	*q = old[:len(old)-1]
+	return e
+}
+
+// after makes something happen later.
+func (w *world) after(d time.Duration, do func()) {
+	w.ordered++
+	heap.Push(&w.queue, event{w.now + d, w.ordered, do})
+}
+
+// to makes something happen to a boot later: not if it is dead by then, and when it goes on if it is paused.
+func (w *world) to(n *node, d time.Duration, do func()) {
+	w.after(d, func() {
+		switch {
+		case n.dead:
+		case n.pausedUntil > w.now:
+			w.to(n, n.pausedUntil-w.now, do)
+		default:
+			do()
+		}
+	})
+}
+
+// run lets things happen until a time, until done says so, or until something is wrong.
+func (w *world) run(until time.Duration, done func() bool) {
+	for w.err == nil && len(w.queue) > 0 && w.queue[0].at <= until {
+		if done != nil && done() {
+			return
+		}
+		e := heap.Pop(&w.queue).(event)
+		w.now = e.at
+		e.do()
+	}
+	if w.err == nil && w.now < until && (done == nil || !done()) {
+		w.now = until
+	}
+}
+
+// trace adds one happening to the history.
+func (w *world) trace(what string, place int, numbers ...int64) {
+	h := fnv.New64a()
+	put := func(n int64) {
+		var b [8]byte
+		for i := range b {
+			b[i] = byte(n >> (8 * i))
+		}
+		h.Write(b[:])
+	}
+	put(int64(w.hash))
+	put(int64(w.now))
+	h.Write([]byte(what))
+	put(int64(place))
+	for _, n := range numbers {
+		put(n)
+	}
+	w.hash = h.Sum64()
+	if w.opt.Log {
+		w.log = append(w.log, fmt.Sprintf("%9.3f ms  agent %d  %s %v", float64(w.now)/1e6, place, what, numbers))
+	}
+}
+
+// fail records the first violation; the run ends.
+func (w *world) fail(name, format string, args ...any) {
+	if w.err == nil {
+		w.err = fmt.Errorf("%s at %.3f ms: %s", name, float64(w.now)/1e6, fmt.Sprintf(format, args...))
+	}
+}
+
+// chance is true with probability p. It draws even when p is 0, so that a quiet link does not shift the fates of the others.
+func (w *world) chance(p float64) bool { return w.fate.Float64() < p }
+
+// between is a random duration in [a, b).
+func between(r *rand.Rand, a, b time.Duration) time.Duration {
+	return a + time.Duration(r.Int64N(int64(max(b-a, 1))))
+}
