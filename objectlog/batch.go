@@ -64,7 +64,7 @@ type BatchHeader struct {
 	FirstTimestamp  Timestamp
 	MaxTimestamp    Timestamp
 	ProducerID      ProducerID
-	ProducerEpoch   int16
+	ProducerEpoch   int16 // -1 without producer, whatever the batch says, as is FirstSequence
 	FirstSequence   int32
 	Records         int32
 }
@@ -94,7 +94,7 @@ func ParseBatchHeader(b []byte) (BatchHeader, error) {
 func readBatchHeader(b []byte, total int) BatchHeader {
 	be := binary.BigEndian
 	attributes := be.Uint16(b[batchAttributes:])
-	return BatchHeader{
+	h := BatchHeader{
 		BaseOffset:      Offset(be.Uint64(b)),
 		Bytes:           total,
 		LeaderEpoch:     Epoch(be.Uint32(b[batchEpochAt:])),
@@ -111,6 +111,10 @@ func readBatchHeader(b []byte, total int) BatchHeader {
 		FirstSequence:   int32(be.Uint32(b[batchSequenceAt:])),
 		Records:         int32(be.Uint32(b[batchRecordsAt:])),
 	}
+	if h.ProducerID == NoProducer {
+		h.ProducerEpoch, h.FirstSequence = -1, -1
+	}
+	return h
 }
 
 // PatchBatch writes base offset and leader epoch, which lie outside the checksum, into the batch in place.

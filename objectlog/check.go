@@ -9,8 +9,9 @@ import (
 // count, contiguous offset deltas, timestamps, sequence fields; control and transactional bits are refused. b must hold
 // exactly one batch. Errors: ErrCorrupt, ErrInvalid, ErrTooLarge, ErrVersion.
 //
-// The rules are those of Kafka's broker (LogValidator), and where it would repair a batch, this refuses: a max
-// timestamp that is not the latest of the records, and LogAppendTime, which only a broker may set (StampBatch).
+// The rules are those of Kafka's broker (LogValidator). As there, LogAppendTime is not a client's to set, and a max
+// timestamp that is not the latest of the records (Sarama writes none) is put right, in b and with a new CRC. The
+// header answered is that of b as CheckBatch leaves it.
 func CheckBatch(b []byte, limits Limits) (BatchHeader, error) {
 	limits = limits.withDefaults()
 	if len(b) > limits.BatchBytes {
@@ -26,13 +27,17 @@ func CheckBatch(b []byte, limits Limits) (BatchHeader, error) {
 	if err := checkHeader(h, binary.BigEndian.Uint16(b[batchAttributes:]), limits); err != nil {
 		return BatchHeader{}, fmt.Errorf("record batch: %w", err)
 	}
+	check := checkCompressed
 	if h.Codec == CodecNone {
-		err = checkRecords(b[batchHeaderBytes:], h, limits)
-	} else {
-		err = checkCompressed(b[batchHeaderBytes:], h, limits)
+		check = checkRecords
 	}
+	latest, err := check(b[batchHeaderBytes:], h, limits)
 	if err != nil {
 		return BatchHeader{}, fmt.Errorf("record batch: %w", err)
+	}
+	if latest != h.MaxTimestamp {
+		binary.BigEndian.PutUint64(b[batchMaxTimeAt:], uint64(latest))
+		h.MaxTimestamp, h.CRC = latest, sealBatch(b)
 	}
 	return h, nil
 }
@@ -70,48 +75,43 @@ func checkCount(h BatchHeader, limits Limits) error {
 	return nil
 }
 
-// checkProducer wants all three producer fields or none of them.
+// checkProducer wants epoch and sequence of a producer. Without one they mean nothing, and clients write -1 or 0.
 func checkProducer(id ProducerID, epoch int16, sequence int32) error {
-	none := id == NoProducer && epoch == -1 && sequence == -1
-	given := id >= 0 && epoch >= 0 && sequence >= 0
-	if !none && !given {
-		return fmt.Errorf("producer id %d with epoch %d and sequence %d: %w", id, epoch, sequence, ErrInvalid)
+	if id == NoProducer || id >= 0 && epoch >= 0 && sequence >= 0 {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("producer id %d with epoch %d and sequence %d: %w", id, epoch, sequence, ErrInvalid)
 }
 
-func checkCompressed(stored []byte, h BatchHeader, limits Limits) error {
+func checkCompressed(stored []byte, h BatchHeader, limits Limits) (latest Timestamp, err error) {
 	scratch := getScratch()
 	body, err := decompress(scratch.b[:0], h.Codec, stored, limits.DecodedBytes)
 	if err == nil {
-		err = checkRecords(body, h, limits)
+		latest, err = checkRecords(body, h, limits)
 	}
 	scratch.put(body)
-	return err
+	return latest, err
 }
 
-// checkRecords walks all records of a batch without keeping any.
-func checkRecords(body []byte, h BatchHeader, limits Limits) error {
+// checkRecords walks all records of a batch without keeping any, and answers the latest timestamp.
+func checkRecords(body []byte, h BatchHeader, limits Limits) (latest Timestamp, err error) {
 	c := cursor{b: body}
 	var r recordView
-	latest := NoTimestamp
+	latest = NoTimestamp
 	for i := range h.Records {
 		if err := r.read(&c, i, limits); err != nil {
-			return fmt.Errorf("record %d: %w", i, err)
+			return latest, fmt.Errorf("record %d: %w", i, err)
 		}
 		at := h.FirstTimestamp + Timestamp(r.timestampDelta)
 		if at < NoTimestamp {
-			return fmt.Errorf("record %d: timestamp delta %d from %d: %w", i, r.timestampDelta, h.FirstTimestamp, ErrInvalid)
+			return latest, fmt.Errorf("record %d: timestamp delta %d from %d: %w", i, r.timestampDelta, h.FirstTimestamp, ErrInvalid)
 		}
 		latest = max(latest, at)
 	}
 	if len(c.b) > 0 {
-		return fmt.Errorf("%d bytes behind the last record: %w", len(c.b), ErrInvalid)
+		return latest, fmt.Errorf("%d bytes behind the last record: %w", len(c.b), ErrInvalid)
 	}
-	if latest != h.MaxTimestamp {
-		return fmt.Errorf("max timestamp %d, the records' latest is %d: %w", h.MaxTimestamp, latest, ErrInvalid)
-	}
-	return nil
+	return latest, nil
 }
 
 func (l Limits) withDefaults() Limits {

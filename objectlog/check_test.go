@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -114,11 +115,9 @@ func TestCheckRefusesWhatBreaksARule(t *testing.T) {
 		{"negative count", func(b []byte) { be.PutUint32(b[batchRecordsAt:], 1<<31); be.PutUint32(b[batchLastDeltaAt:], 1<<31-1) }, ErrInvalid, "records"},
 		{"one record too many", func(b []byte) { be.PutUint32(b[batchRecordsAt:], 3); be.PutUint32(b[batchLastDeltaAt:], 2) }, ErrInvalid, "record 2"},
 		{"one record too few", func(b []byte) { be.PutUint32(b[batchRecordsAt:], 1); be.PutUint32(b[batchLastDeltaAt:], 0) }, ErrInvalid, "behind the last record"},
-		{"max timestamp", func(b []byte) { b[42]++ }, ErrInvalid, "max timestamp"},
 		{"base timestamp", func(b []byte) { be.PutUint64(b[batchBaseTimeAt:], 1<<63) }, ErrInvalid, "base timestamp"},
 		{"producer without epoch", func(b []byte) { be.PutUint16(b[batchProdEpochAt:], 0xffff) }, ErrInvalid, "producer"},
 		{"producer without sequence", func(b []byte) { be.PutUint32(b[batchSequenceAt:], 0xffffffff) }, ErrInvalid, "producer"},
-		{"epoch without producer", func(b []byte) { be.PutUint64(b[batchProducerAt:], 1<<64-1) }, ErrInvalid, "producer"},
 		{"negative producer", func(b []byte) { be.PutUint64(b[batchProducerAt:], 1<<64-2) }, ErrInvalid, "producer"},
 		{"record length beyond the end", func(b []byte) { b[61] = 0x7e }, ErrInvalid, "record 0: length 63"},
 		{"negative record length", func(b []byte) { b[61] = 0x01 }, ErrInvalid, "record 0"},
@@ -139,6 +138,28 @@ func TestCheckRefusesWhatBreaksARule(t *testing.T) {
 				t.Errorf("error is %v; want %v with %q", err, c.want, c.text)
 			}
 		})
+	}
+}
+
+// Sarama writes neither a max timestamp nor, without producer, an epoch and a sequence of -1.
+func TestCheckTakesWhatKafkaTakesAndPutsTheMaxTimestampRight(t *testing.T) {
+	for _, k := range knownBatches {
+		right := k.bytes(t)
+		wrong := bytes.Clone(right)
+		binary.BigEndian.PutUint64(wrong[batchMaxTimeAt:], 0)
+		h, err := CheckBatch(reseal(wrong), Limits{})
+		if err != nil || !bytes.Equal(wrong, right) {
+			t.Errorf("%s: not put right, error %v", k.name, err)
+		}
+		if again, err := CheckBatch(wrong, Limits{}); err != nil || again != h {
+			t.Errorf("%s: then %+v, %v; at first %+v", k.name, again, err, h)
+		}
+	}
+	b := knownBatches[0].bytes(t)
+	binary.BigEndian.PutUint64(b[batchProducerAt:], 1<<64-1)
+	h, err := CheckBatch(reseal(b), Limits{})
+	if err != nil || h.ProducerID != NoProducer || h.ProducerEpoch != -1 || h.FirstSequence != -1 {
+		t.Errorf("%+v, %v", h, err)
 	}
 }
 
@@ -188,6 +209,16 @@ func TestEveryCodecKeepsToTheDecodedLimit(t *testing.T) {
 	silent := mustEncode(t, records, plain(CodecZstd))
 	silent = append(silent[:batchHeaderBytes], zstdWithoutSize(t, mustEncode(t, records, plain(CodecNone))[batchHeaderBytes:])...)
 	batches["zstd without size"] = reseal(silent)
+	// Noise is stored, not compressed.
+	noise := make([]byte, body-11)
+	x := uint32(1)
+	for i := range noise {
+		x = x*1664525 + 1013904223
+		noise[i] = byte(x >> 24)
+	}
+	for _, k := range allCodecs[1:] {
+		batches[fmt.Sprint("noise, codec ", k)] = mustEncode(t, []Record{{Value: noise}}, plain(k))
+	}
 	for k, b := range batches {
 		if _, err := CheckBatch(b, Limits{DecodedBytes: body}); err != nil {
 			t.Errorf("%s: limit just reached: %v", k, err)
@@ -295,31 +326,48 @@ func TestSnappyLengthThatIsALieCostsNoMemory(t *testing.T) {
 }
 
 func TestCompressedFormsThatKafkaClientsCannotReadAreInvalid(t *testing.T) {
-	repetitive := bytes.Repeat([]byte("abcdefghijklmnop"), 500)
-	extended := s2.EncodeBetter(nil, repetitive)
+	var rows []byte // of one length: S2 repeats the offset from one to the next
+	for i := range 300 {
+		rows = fmt.Appendf(rows, "%08x,abcdefghijklmnopqrstuvwxyz\n", uint32(i)*2654435761)
+	}
+	extended := s2.EncodeBetter(nil, rows)
 	if isSnappy(extended) {
 		t.Fatal("the S2 block of this test has no S2 extensions")
 	}
 	dependent := unspell(t, "04 22 4d 18 40 40 c0 00 00 00 00")
 	dependent[6] = byte(xxh32(dependent[4:6]) >> 8)
 	good := appendLZ4(nil, []byte("abc"))
-	for name, b := range map[string][]byte{
-		"s2 block":              batchOf(CodecSnappy, 1, extended),
-		"snappy for version 2":  batchOf(CodecSnappy, 1, []byte(xerialMagic+"\x00\x00\x00\x02\x00\x00\x00\x02")),
-		"dependent lz4 blocks":  batchOf(CodecLZ4, 1, dependent),
-		"two lz4 frames":        batchOf(CodecLZ4, 1, append(bytes.Clone(good), good...)),
-		"legacy lz4 frame":      batchOf(CodecLZ4, 1, unspell(t, "02 21 4c 18 00 00 00 00")),
-		"skippable lz4 frame":   batchOf(CodecLZ4, 1, append(unspell(t, "50 2a 4d 18 00 00 00 00"), good...)),
-		"garbage behind gzip":   batchOf(CodecGzip, 1, append(appendGzip(nil, []byte("abc")), 1, 2, 3)),
-		"zstd with dictionary":  batchOf(CodecZstd, 1, unspell(t, "28 b5 2f fd 21 07 03 19 00 00 61 62 63")),
-		"empty payload, zstd":   batchOf(CodecZstd, 1, nil),
-		"empty payload, gzip":   batchOf(CodecGzip, 1, nil),
-		"empty payload, lz4":    batchOf(CodecLZ4, 1, nil),
-		"empty payload, snappy": batchOf(CodecSnappy, 1, nil),
+	for _, c := range []struct {
+		name    string
+		codec   Codec
+		payload []byte
+		text    string
+	}{
+		{"s2 block", CodecSnappy, extended, "S2 extensions"},
+		{"s2 block in a frame", CodecSnappy, slices.Concat([]byte(xerialMagic), unspell(t, "00 00 00 01 00 00 00 01"), be32(uint32(len(extended))), extended), "S2 extensions"},
+		{"snappy for version 2", CodecSnappy, []byte(xerialMagic + "\x00\x00\x00\x02\x00\x00\x00\x02"), "for readers of version 2"},
+		{"dependent lz4 blocks", CodecLZ4, dependent, "depend on each other"},
+		{"two lz4 frames", CodecLZ4, append(bytes.Clone(good), good...), "behind the frame"},
+		{"legacy lz4 frame", CodecLZ4, unspell(t, "02 21 4c 18 00 00 00 00"), "not a frame"},
+		{"skippable lz4 frame", CodecLZ4, append(unspell(t, "50 2a 4d 18 00 00 00 00"), good...), "not a frame"},
+		{"garbage behind gzip", CodecGzip, append(appendGzip(nil, []byte("abc")), 1, 2, 3), "gzip"},
+		{"zstd with dictionary", CodecZstd, unspell(t, "28 b5 2f fd 21 07 03 19 00 00 61 62 63"), "zstd"},
+		{"empty payload, zstd", CodecZstd, nil, "no frame"},
+		{"empty payload, gzip", CodecGzip, nil, "record 0"},
+		{"empty payload, lz4", CodecLZ4, nil, "not a frame"},
+		{"empty payload, snappy", CodecSnappy, nil, "snappy"},
 	} {
-		if _, err := CheckBatch(b, Limits{}); !errors.Is(err, ErrInvalid) {
-			t.Errorf("%s: error is %v", name, err)
+		_, err := CheckBatch(batchOf(c.codec, 1, c.payload), Limits{})
+		if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s: error is %v; want ErrInvalid with %q", c.name, err, c.text)
 		}
+	}
+}
+
+func TestRecordWithBytesToSpareIsInvalid(t *testing.T) {
+	b := batchOf(CodecNone, 1, unspell(t, "0e 00 00 00 01 01 00 ff"))
+	if _, err := CheckBatch(b, Limits{}); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "1 of its 7 bytes are not used") {
+		t.Errorf("error is %v", err)
 	}
 }
 

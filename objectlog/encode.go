@@ -60,10 +60,8 @@ func (o BatchOptions) check(records []Record) error {
 	case o.LogAppendTime < NoTimestamp:
 		return fmt.Errorf("append time %d is negative: %w", o.LogAppendTime, ErrInvalid)
 	}
-	if o.ProducerID != NoProducer {
-		if err := checkProducer(o.ProducerID, o.ProducerEpoch, o.FirstSequence); err != nil {
-			return err
-		}
+	if err := checkProducer(o.ProducerID, o.ProducerEpoch, o.FirstSequence); err != nil {
+		return err
 	}
 	for i := range records {
 		if t := records[i].Timestamp; t < NoTimestamp {
