@@ -112,20 +112,15 @@ func checkWhole(tx *bbolt.Tx) error {
 	return nil
 }
 
-// create makes the folder and an empty table in it, unless there is a file. The file appears whole, because bbolt takes a file without
-// bytes for a new one: that one which appeared here is without bytes must remain damage.
+// create makes the folder and an empty table in it, unless there is a file. The file appears whole, with its bucket: bbolt takes a file
+// without bytes for a new one, and what tells checkWhole that it was not new is that the bucket is missing.
 func create(folder string) error {
 	path, err := filepath.Abs(folder)
 	if err != nil {
 		return err
 	}
 	file := filepath.Join(path, fileName)
-	switch info, err := os.Stat(file); {
-	case err == nil && info.Size() == 0:
-		return fmt.Errorf("%s is empty: the file is damaged", file)
-	case err == nil:
-		return nil
-	case !errors.Is(err, fs.ErrNotExist):
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := os.MkdirAll(path, 0o755); err != nil {

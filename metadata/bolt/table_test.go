@@ -402,7 +402,19 @@ func TestDamagedFileIsNeverOpenedAsAnEmptyTable(t *testing.T) {
 	for name, damage := range map[string]func(file string) error{
 		"without bytes": func(file string) error { return os.Truncate(file, 0) },
 		"half":          func(file string) error { return os.Truncate(file, 40<<10) },
-		"two pages":     func(file string) error { return os.Truncate(file, 8<<10) },
+		"without its last page": func(file string) error {
+			db, err := bbolt.Open(file, 0o644, options())
+			if err != nil {
+				return err
+			}
+			var pages int64
+			err = db.View(func(tx *bbolt.Tx) error { pages = tx.Size(); return nil })
+			if err := errors.Join(err, db.Close()); err != nil {
+				return err
+			}
+			return os.Truncate(file, pages-int64(os.Getpagesize()))
+		},
+		"two pages": func(file string) error { return os.Truncate(file, 8<<10) },
 		"other bytes": func(file string) error {
 			return os.WriteFile(file, []byte(strings.Repeat("not a table ", 10_000)), 0o644)
 		},
