@@ -1,0 +1,209 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// transport sends every request to the current address, over HTTP/2 where it can.
+//
+// It stays at one address because a stream and the unary calls beside it then meet the same agent, and moves on when
+// that one can't be reached. The whole set of connections is replaced after ConnectionAge: with HTTP/2 one connection
+// lasts for ever, and a load balancer in front could not move any load. A replaced set ends when its last call ends.
+type transport struct {
+	cfg    Config
+	scheme string
+
+	mu      sync.Mutex
+	current int // index of the address in use
+	set     *connections
+}
+
+// connections is one generation of connections.
+type connections struct {
+	h1, h2  *http.Transport
+	replace time.Time
+	plain   map[string]bool // by address: probed, and whether it speaks HTTP/1.1 only; under transport.mu
+}
+
+// errNoStreams is answered to a stream over HTTP/1.1.
+var errNoStreams = errors.New("no streams over HTTP/1.1")
+
+func newTransport(cfg Config) *transport {
+	t := &transport{cfg: cfg, scheme: "http", current: rand.IntN(len(cfg.Addresses))}
+	if cfg.TLS != nil {
+		t.scheme = "https"
+	}
+	return t
+}
+
+// base is the address that requests are made for; RoundTrip puts the current one in its place.
+func (t *transport) base() string { return t.scheme + "://splashdam" }
+
+// RoundTrip implements http.RoundTripper.
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	set, at := t.pick()
+	address := t.cfg.Addresses[at]
+	rt, err := t.version(r.Context(), set, address)
+	if err == nil && rt == set.h1 && strings.HasSuffix(r.URL.Path, "/ProduceStream") {
+		err = errNoStreams
+	}
+	if err != nil {
+		if r.Body != nil {
+			_ = r.Body.Close()
+		}
+		t.leave(at, err)
+		return nil, err
+	}
+	r = r.Clone(r.Context())
+	r.URL.Host, r.Host = address, address
+	r.Header.Set("User-Agent", t.cfg.UserAgent)
+	res, err := rt.RoundTrip(r)
+	if err != nil && r.Context().Err() == nil {
+		t.leave(at, err)
+	}
+	return res, err
+}
+
+func (t *transport) closeIdle() {
+	t.mu.Lock()
+	set := t.set
+	t.mu.Unlock()
+	if set != nil {
+		set.closeIdle()
+	}
+}
+
+// pick answers the connections and the address for one request.
+func (t *transport) pick() (*connections, int) {
+	t.mu.Lock()
+	old := t.set
+	now := time.Now()
+	if old == nil || now.After(old.replace) {
+		t.set = t.connect(now)
+	}
+	set, at := t.set, t.current
+	t.mu.Unlock()
+	if old != nil && old != set {
+		old.closeIdle()
+	}
+	return set, at
+}
+
+// leave goes on to the next address, unless another request has already done so.
+func (t *transport) leave(at int, err error) {
+	if errors.Is(err, errNoStreams) || errors.Is(err, context.Canceled) {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.current == at {
+		t.current = (at + 1) % len(t.cfg.Addresses)
+	}
+}
+
+// version answers the transport for the address: which version it speaks is asked once per generation.
+func (t *transport) version(ctx context.Context, set *connections, address string) (*http.Transport, error) {
+	if t.cfg.HTTP == HTTP1 {
+		return set.h1, nil
+	}
+	if t.cfg.TLS != nil || t.cfg.HTTP == HTTP2 {
+		return set.h2, nil
+	}
+	t.mu.Lock()
+	plain, probed := set.plain[address]
+	t.mu.Unlock()
+	if !probed {
+		var err error
+		if plain, err = t.probe(ctx, set, address); err != nil {
+			return nil, err
+		}
+		t.mu.Lock()
+		set.plain[address] = plain
+		t.mu.Unlock()
+	}
+	if plain {
+		return set.h1, nil
+	}
+	return set.h2, nil
+}
+
+// probe asks for /readyz over HTTP/2 with prior knowledge; any answer will do. Where there is none but HTTP/1.1 gets
+// one, the other side is HTTP/1.1 only. A real request can't be the probe: its outcome would be unknown.
+func (t *transport) probe(ctx context.Context, set *connections, address string) (plain bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, t.cfg.DialTimeout)
+	defer cancel()
+	get := func(rt http.RoundTripper) error {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", nil)
+		if err != nil {
+			return err
+		}
+		r.Header.Set("User-Agent", t.cfg.UserAgent)
+		res, err := rt.RoundTrip(r)
+		if err != nil {
+			return err
+		}
+		_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 1<<16))
+		return res.Body.Close()
+	}
+	err = get(set.h2)
+	if err == nil {
+		return false, nil
+	}
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		return false, err
+	}
+	if get(set.h1) != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// connect makes the next generation; nothing is dialled yet.
+func (t *transport) connect(now time.Time) *connections {
+	age := t.cfg.ConnectionAge*4/5 + rand.N(t.cfg.ConnectionAge*2/5)
+	return &connections{h1: t.over(false), h2: t.over(true), replace: now.Add(age), plain: make(map[string]bool)}
+}
+
+func (t *transport) over(two bool) *http.Transport {
+	tr := &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: t.cfg.DialTimeout}).DialContext,
+		TLSHandshakeTimeout:   t.cfg.DialTimeout,
+		MaxIdleConnsPerHost:   16,
+		IdleConnTimeout:       90 * time.Second,
+		ExpectContinueTimeout: time.Second,
+		DisableCompression:    true,
+		WriteBufferSize:       64 << 10,
+		ReadBufferSize:        64 << 10,
+		Protocols:             new(http.Protocols),
+		HTTP2: &http.HTTP2Config{
+			// A peer that vanished without a word is found within these two, and not by the kernel's timeout.
+			SendPingTimeout:               15 * time.Second,
+			PingTimeout:                   10 * time.Second,
+			MaxReadFrameSize:              1 << 20,
+			MaxReceiveBufferPerConnection: 4<<20 - 1,
+			MaxReceiveBufferPerStream:     4<<20 - 1,
+		},
+	}
+	if t.cfg.TLS != nil {
+		tr.TLSClientConfig = t.cfg.TLS.Clone()
+	}
+	tr.Protocols.SetHTTP1(!two || t.cfg.TLS != nil && t.cfg.HTTP == HTTPAuto)
+	tr.Protocols.SetHTTP2(two && t.cfg.HTTP != HTTP1)
+	tr.Protocols.SetUnencryptedHTTP2(two && t.cfg.TLS == nil)
+	return tr
+}
+
+func (c *connections) closeIdle() {
+	c.h1.CloseIdleConnections()
+	c.h2.CloseIdleConnections()
+}
