@@ -364,6 +364,31 @@ func TestCompressedFormsThatKafkaClientsCannotReadAreInvalid(t *testing.T) {
 	}
 }
 
+func TestDamagedLZ4FramesSayWhatIsWrong(t *testing.T) {
+	frame := knownBatches[4].bytes(t)[batchHeaderBytes:]
+	sum := func(f []byte) { f[14] = byte(xxh32(f[4:14]) >> 8) }
+	for _, c := range []struct {
+		text   string
+		change func(f []byte) []byte
+	}{
+		{"header checksum", func(f []byte) []byte { f[14]++; return f }},
+		{"content is 24 bytes, the frame says 25", func(f []byte) []byte { f[6]++; sum(f); return f }},
+		{"dictionary, version or block size", func(f []byte) []byte { f[4] |= 1; sum(f); return f }},
+		{"dictionary, version or block size", func(f []byte) []byte { f[5] = 0x30; sum(f); return f }},
+		{"block checksum", func(f []byte) []byte { f[29]++; return f }},
+		{"content checksum", func(f []byte) []byte { f[len(f)-1]++; return f }},
+		{"no end mark", func(f []byte) []byte { return f[:len(f)-8] }},
+		{"block of 65537 bytes", func([]byte) []byte {
+			return append([]byte(lz4Header+"\x01\x00\x01\x80"), make([]byte, 65537+4)...)
+		}},
+	} {
+		_, err := readLZ4(nil, c.change(bytes.Clone(frame)), 1<<20)
+		if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("error is %v; want ErrInvalid with %q", err, c.text)
+		}
+	}
+}
+
 func TestRecordWithBytesToSpareIsInvalid(t *testing.T) {
 	b := batchOf(CodecNone, 1, unspell(t, "0e 00 00 00 01 01 00 ff"))
 	if _, err := CheckBatch(b, Limits{}); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "1 of its 7 bytes are not used") {
