@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -59,6 +60,32 @@ func TestDumpSeesARowThatIsNotOfItsBatch(t *testing.T) {
 	var out strings.Builder
 	if err := Dump(&out, body, false); !errors.Is(err, ErrCorrupt) || !strings.Contains(out.String(), "records in the footer is 2, in the batch 1") {
 		t.Errorf("%v\n%s", err, out.String())
+	}
+}
+
+func TestDumpSeesBytesThatBelongToNoRun(t *testing.T) {
+	for _, c := range []struct {
+		before, behind int
+		text           string
+	}{
+		{0, 0, "trailer"},
+		{5, 0, "DAMAGED at byte 13: run starts here, the one before ended at 8"},
+		{0, 5, "5 bytes before the footer belong to no run"},
+	} {
+		batch := mustEncode(t, []Record{{}}, plain(CodecNone))
+		section := Section{}
+		var end int64
+		section.Bytes, end = appendSection(nil, []SegmentRun{segmentRun(t, 0, 1, 0, batch)}, int64(segmentHeaderBytes+c.before))
+		sections := []Section{section}
+		footer := placeSections(sections, end+int64(c.behind))
+		body := slices.Concat([]byte(segmentMagic+"\x00\x00\x00\x01"), make([]byte, c.before), batch, make([]byte, c.behind))
+		body = append(appendDirectory(body, sections), sections[0].Bytes...)
+		footer.CRC32C = crc32c(body[footer.Extent.Start:])
+		var out strings.Builder
+		err := Dump(&out, appendTrailer(body, footer), false)
+		if whole := c.before+c.behind == 0; (err == nil) != whole || !strings.Contains(out.String(), c.text) {
+			t.Errorf("%+v: error %v\n%s", c, err, out.String())
+		}
 	}
 }
 

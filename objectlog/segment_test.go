@@ -215,6 +215,67 @@ func TestSegmentCutOffAnywhereIsCorrupt(t *testing.T) {
 	}
 }
 
+func TestSectionThatBreaksARuleIsCorruptEvenWhereTheChecksumHolds(t *testing.T) {
+	const topic, next = "aa 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 ", "ab 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 "
+	const row = "00 3d 01 00 11 22 33 44 "
+	for name, spelled := range map[string]string{
+		"":                     "01 00 01" + topic + "01 05 08 01" + row,
+		"no topics":            "01 00 00",
+		"no partitions":        "01 00 01" + topic + "00 05 08 01" + row,
+		"no rows":              "01 00 01" + topic + "01 05 08 00" + row,
+		"too many topics":      "01 00 02" + topic + "01 05 08 01" + row,
+		"a million rows":       "01 00 01" + topic + "01 05 08 c0 84 3d" + row,
+		"start in the header":  "01 00 01" + topic + "01 05 07 01" + row,
+		"unknown row flag":     "01 00 01" + topic + "01 05 08 01 04 3d 01 00 11 22 33 44",
+		"batch of 60 bytes":    "01 00 01" + topic + "01 05 08 01 00 3c 01 00 11 22 33 44",
+		"no records":           "01 00 01" + topic + "01 05 08 01 00 3d 00 00 11 22 33 44",
+		"max timestamp -2":     "01 00 01" + topic + "01 05 08 01 00 3d 01 03 11 22 33 44",
+		"producer epoch 32768": "01 00 01" + topic + "01 05 08 01 01 3d 01 00 11 22 33 44 01 80 80 02 00",
+		"a byte more":          "01 00 01" + topic + "01 05 08 01" + row + "00",
+		"partition 2^31":       "01 00 01" + topic + "02 ff ff ff ff 07 08 01" + row + "00 00 01" + row,
+		"topics out of order":  "01 00 02" + next + "01 05 08 01" + row + topic + "01 05 00 01" + row,
+		"a topic twice":        "01 00 02" + topic + "01 05 08 01" + row + topic + "01 06 00 01" + row,
+	} {
+		b := unspell(t, spelled)
+		ref := SectionRef{Extent: Extent{Start: 1000, Next: 1000 + int64(len(b))}, CRC32C: crc32c(b)}
+		if _, err := DecodeSection(b, ref); name == "" && err != nil || name != "" && !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: error is %v", name, err)
+		}
+		ref.Extent.Next++
+		if _, err := DecodeSection(b, ref); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s, shorter than its reference: error is %v", name, err)
+		}
+	}
+}
+
+func TestFooterThatBreaksARuleIsCorruptEvenWhereTheChecksumHolds(t *testing.T) {
+	for name, spelled := range map[string]string{
+		"":                     "00 00 00 02  00 01 00 00 00 01 11 22 33 44  00 02 00 00 00 01 11 22 33 44  aa bb",
+		"a shard twice":        "00 00 00 02  00 01 00 00 00 01 11 22 33 44  00 01 00 00 00 01 11 22 33 44  aa bb",
+		"shards out of order":  "00 00 00 02  00 02 00 00 00 01 11 22 33 44  00 01 00 00 00 01 11 22 33 44  aa bb",
+		"a byte more":          "00 00 00 02  00 01 00 00 00 01 11 22 33 44  00 02 00 00 00 01 11 22 33 44  aa bb cc",
+		"a byte less":          "00 00 00 02  00 01 00 00 00 01 11 22 33 44  00 02 00 00 00 01 11 22 33 44  aa",
+		"four billion of them": "ff ff ff ff  00 01 00 00 00 01 11 22 33 44",
+		"nothing":              "",
+	} {
+		b := unspell(t, spelled)
+		ref := SectionRef{Extent: Extent{Start: 1000, Next: 1000 + int64(len(b))}, CRC32C: crc32c(b)}
+		if _, err := DecodeFooter(b, ref); name == "" && err != nil || name != "" && !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: error is %v", name, err)
+		}
+	}
+}
+
+func TestTrailerOfAnotherObjectIsCorrupt(t *testing.T) {
+	body := smallSegment(t)
+	trailer := body[len(body)-SegmentTrailerBytes:]
+	for _, size := range []int64{0, 39, int64(len(body)) - 1, int64(len(body)) + 1, math.MaxInt64} {
+		if _, err := ParseSegmentTrailer(trailer, size); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("object of %d bytes: error is %v", size, err)
+		}
+	}
+}
+
 func TestLaterSegmentFormatsAreNamedBeforeAnyChecksum(t *testing.T) {
 	body := smallSegment(t)
 	trailer := body[len(body)-SegmentTrailerBytes:]
