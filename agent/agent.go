@@ -78,6 +78,7 @@ func Open(ctx context.Context, cfg Config, bucket objectlog.Bucket, table metada
 	a.writer = newWriter(cfg, a.shards)
 	a.writer.bucket, a.writer.keys, a.writer.blocks, a.writer.boot, a.writer.ordinal = bucket, a.keys, a.blocks, boot, ordinal
 	if err := a.presence.enter(ctx); err != nil {
+		a.blocks.close()
 		return nil, fmt.Errorf("open agent: %w", err)
 	}
 	return a, nil
