@@ -19,6 +19,7 @@ type checker struct {
 
 	states map[stateAt]uint64
 	slots  map[slotAt][]byte // what every seq of every ring holds
+	used   []metadata.Key    // slots, in the order of their puts
 }
 
 // place is where a value is.
@@ -53,6 +54,7 @@ func (c *checker) put(item metadata.Item, r metadata.PutResult) {
 		c.w.fail("agreement", "slot %s holds two entries at seq %d", item.Key.SK, item.Rev)
 	}
 	c.slots[at] = item.Value
+	c.used = append(c.used, item.Key)
 }
 
 // state compares replicas: equal seq, equal state, whether applied, followed, replayed or restored (I6).
@@ -102,15 +104,16 @@ func (c *checker) at(l log, o objectlog.Offset, value string) {
 	}
 }
 
-// read reads a partition from an offset to its end, by the agent's applied state and the bucket, and answers where it ends.
-func (c *checker) read(n *node, l log, from objectlog.Offset) objectlog.Offset {
+// read reads a partition from an offset to its end, by the agent's applied state and the bucket, and answers where it ends, or where it could not
+// go on.
+func (c *checker) read(n *node, l log, from objectlog.Offset) (end objectlog.Offset, ok bool) {
 	t := c.w.topic[l.topic]
 	state := n.replicas[t.shard].state
 	for _, b := range state.Batches(nil, t.id, l.partition, from, 1<<40) {
 		body, err := c.w.bucket.Get(context.Background(), c.w.keys.Segment(b.Segment), objectlog.Extent{Start: b.Start, Next: b.Start + int64(b.Row.Bytes)})
 		if err != nil {
 			c.w.fail("lost-object", "agent %d, %v from %d: %v", n.place, l, b.Base, err)
-			return from
+			return from, false
 		}
 		objectlog.PatchBatch(body, b.Base, b.Epoch)
 		err = objectlog.DecodeBatch(body, objectlog.Limits{}, func(o objectlog.Offset, r objectlog.Record) bool {
@@ -127,17 +130,17 @@ func (c *checker) read(n *node, l log, from objectlog.Offset) objectlog.Offset {
 		})
 		if err != nil {
 			c.w.fail("corrupt", "agent %d, %v from %d: %v", n.place, l, b.Base, err)
-			return from
+			return from, false
 		}
 	}
-	return from
+	return from, true
 }
 
 // whole reads everything through one agent: no acknowledged record may be missing (I1), none be left over.
 func (c *checker) whole(n *node) {
 	for _, l := range c.w.logs() {
-		end := c.read(n, l, 0)
-		if c.w.err == nil && end < c.next[l] {
+		end, ok := c.read(n, l, 0)
+		if ok && c.w.err == nil && end < c.next[l] {
 			c.w.fail("lost-write", "agent %d reads %v to %d, %d was acknowledged", n.place, l, end, c.next[l])
 		}
 		for o, v := range c.values[l] {

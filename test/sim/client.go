@@ -243,6 +243,7 @@ func (r *reader) poll() {
 			r.w.fail("nonmonotonic-poll", "agent %d ends %v at %d, it was %d", n.place, r.log, p.HighWatermark, from)
 		}
 		r.w.stats.Reads++
-		r.next = max(r.next, r.w.check.read(n, r.log, from))
+		end, _ := r.w.check.read(n, r.log, from)
+		r.next = max(r.next, end)
 	})
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
+	"github.com/splashdam/splashdam/objectlog"
 )
 
 // fault is one thing that goes wrong, chosen before the history begins so that it can be left out when a failure is minimised.
@@ -25,6 +26,16 @@ type fault struct {
 func (f fault) String() string {
 	return fmt.Sprintf("%9.3f ms  %s agent %d (target %d, shard %d, out %t, back %t, amount %.2f) for %v", float64(f.at)/1e6, f.kind, f.place, f.to, f.shard,
 		f.out, f.back, f.amount, f.lasts.Round(time.Millisecond))
+}
+
+// chooseDamage draws what happens to stored bytes.
+func chooseDamage(r *rand.Rand, span time.Duration, shards int) []fault {
+	kinds := []string{"damage slot", "damage slot", "damage lease", "damage object", "damage object"}
+	damage := make([]fault, 1+r.IntN(3))
+	for i := range damage {
+		damage[i] = fault{kind: kinds[r.IntN(len(kinds))], at: between(r, span/4, span), shard: r.IntN(shards), amount: r.Float64(), out: r.IntN(3) == 0, back: r.IntN(2) == 0}
+	}
+	return damage
 }
 
 // chooseFaults draws a history's faults: at least ten, of FAULTS.md's classes that concern the cores.
@@ -88,6 +99,8 @@ func (w *world) begin(f fault) (undo func()) {
 		}
 	case "fence":
 		w.fence(f)
+	case "damage slot", "damage lease", "damage object":
+		w.damage(f)
 	default:
 		return w.disturb(f)
 	}
@@ -152,5 +165,41 @@ func (w *world) heal() {
 	w.links, w.noise = links{}, noise{}
 	for p := range places {
 		w.revive(p)
+	}
+}
+
+// damage changes stored bytes behind everybody's back: gone (out), cut short (back), or one bit flipped.
+func (w *world) damage(f fault) {
+	bend := func(b []byte) []byte {
+		switch {
+		case len(b) == 0 || f.back:
+			return b[:len(b)/2]
+		default:
+			b[int(f.amount*float64(len(b)))] ^= 1 << (len(b) % 8)
+			return b
+		}
+	}
+	change := func(i metadata.Item) (metadata.Item, bool) {
+		i.Value = bend(i.Value)
+		return i, !f.out
+	}
+	switch f.kind {
+	case "damage lease":
+		w.table.Edit(metadata.LeaseKey(objectlog.Shard(f.shard)), change)
+	case "damage slot":
+		if used := w.check.used; len(used) > 0 {
+			w.table.Edit(used[len(used)-1-int(f.amount*float64(min(len(used), 2*w.set.slots)))], change)
+		}
+	case "damage object":
+		keys := w.list("")
+		if len(keys) == 0 {
+			return
+		}
+		w.bucket.Edit(keys[int(f.amount*float64(len(keys)))], func(b []byte) []byte {
+			if f.out {
+				return nil
+			}
+			return bend(b)
+		})
 	}
 }

@@ -217,7 +217,7 @@ func (n *node) carryOut(s int, r *replica, effect shardlog.Effect) {
 		}
 	case shardlog.Alarm:
 		w.trace("alarm", n.place, int64(s))
-		if errors.Is(e.Err, shardlog.ErrHalted) && !w.opt.Damage {
+		if errors.Is(e.Err, shardlog.ErrHalted) {
 			w.fail("halt", "agent %d: %v", n.place, e.Err)
 		}
 	}

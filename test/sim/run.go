@@ -17,13 +17,13 @@ type Options struct {
 	Ops    int           // client writes, about; default 160
 	Span   time.Duration // virtual time with faults; default 20 s
 	Log    bool          // keep the history in words
-	Damage bool          // stored bytes are damaged: shards may halt
+	Damage bool          // stored bytes are damaged too: what needs them may stop, but never mislead
 	Only   []int         // faults to keep, by index; nil: all
 }
 
 // Stats count what a history held.
 type Stats struct {
-	Ops, Acks, Reads, Unknown, Refused, Duplicates, Faults, Entries, Applied, Boots int
+	Ops, Acks, Reads, Unknown, Refused, Duplicates, Faults, Entries, Applied, Boots, Stopped int
 }
 
 // Result is a history's outcome.
@@ -52,6 +52,9 @@ func Run(seed uint64, opt Options) Result {
 	stream := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, n)) }
 	w.fate, w.lives, w.choices = stream(1), stream(2), stream(3)
 	faults := chooseFaults(stream(4), opt.Span, 2)
+	if opt.Damage {
+		faults = append(faults, chooseDamage(stream(5), opt.Span, 2)...)
+	}
 	w.check = newChecker(w)
 	w.choose()
 	w.create()
@@ -221,6 +224,9 @@ func (w *world) compare(until time.Duration) {
 	}
 	for _, n := range w.at {
 		for s, r := range n.replicas {
+			if r.core.Status(n.mono()).Role == shardlog.RoleHalted {
+				return // of damage
+			}
 			w.check.state(s, r.core.Status(n.mono()).Applied, stateHash(r.state))
 		}
 		w.check.whole(n)

@@ -28,40 +28,55 @@ func TestHistoriesKeepTheInvariants(t *testing.T) {
 		}
 		return
 	}
+	total, n := runAll(t, Options{}, *seedsFlag)
+	if n == 0 || total.Acks == 0 {
+		t.Fatal("no history was run")
+	}
+}
+
+// TestDamageStopsButNeverMisleads: bits flip, objects, slots and lease items shrink or vanish. Shards may halt and reads may fail, but no
+// client is told anything that is not so (H9).
+func TestDamageStopsButNeverMisleads(t *testing.T) {
+	total, _ := runAll(t, Options{Damage: true}, *seedsFlag/2+1)
+	if total.Stopped == 0 {
+		t.Fatal("no damage was noticed")
+	}
+}
+
+// runAll runs seeds on all processors and explains the first that fails.
+func runAll(t *testing.T, opt Options, seeds uint64) (Stats, int) {
+	t.Helper()
 	start := time.Now()
-	var next, ran atomic.Uint64
-	var failed atomic.Uint64
+	var next, failed atomic.Uint64
 	var mu sync.Mutex
 	var total Stats
+	n := 0
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for failed.Load() == 0 {
 				seed := *firstFlag + next.Add(1) - 1
-				if seed >= *firstFlag+*seedsFlag || *timeFlag > 0 && time.Since(start) > *timeFlag {
+				if seed >= *firstFlag+seeds || *timeFlag > 0 && time.Since(start) > *timeFlag {
 					return
 				}
-				r := Run(seed, Options{})
+				r := Run(seed, opt)
 				if r.Err != nil {
 					failed.CompareAndSwap(0, seed)
 					return
 				}
-				ran.Add(1)
 				mu.Lock()
 				total.add(r.Stats)
+				n++
 				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
 	if seed := failed.Load(); seed != 0 {
-		t.Fatal(Explain(seed, Options{}, *linesFlag))
+		t.Fatal(Explain(seed, opt, *linesFlag))
 	}
-	n := ran.Load()
-	t.Logf("%d histories in %v; per history: %s", n, time.Since(start).Round(time.Millisecond), total.per(int(n)))
-	if n == 0 {
-		t.Fatal("no history was run")
-	}
+	t.Logf("%d histories in %v; per history: %s", n, time.Since(start).Round(time.Millisecond), total.per(n))
+	return total, n
 }
 
 // TestOneSeedGivesOneHistory is the determinism check: everything else rests on it.
@@ -85,11 +100,12 @@ func (s *Stats) add(o Stats) {
 	s.Entries += o.Entries
 	s.Applied += o.Applied
 	s.Boots += o.Boots
+	s.Stopped += o.Stopped
 }
 
 func (s Stats) per(n int) string {
 	n = max(n, 1)
 	f := func(x int) float64 { return float64(x) / float64(n) }
-	return fmt.Sprintf("%.0f writes, %.0f acknowledged records, %.1f unknown, %.1f refused, %.1f duplicates, %.0f reads, %.1f faults, %.0f entries, %.0f applied, %.1f boots",
-		f(s.Ops), f(s.Acks), f(s.Unknown), f(s.Refused), f(s.Duplicates), f(s.Reads), f(s.Faults), f(s.Entries), f(s.Applied), f(s.Boots))
+	return fmt.Sprintf("%.0f writes, %.0f acknowledged records, %.1f unknown, %.1f refused, %.1f duplicates, %.0f reads, %.1f faults, %.0f entries, %.0f applied, %.1f boots, %.2f stopped",
+		f(s.Ops), f(s.Acks), f(s.Unknown), f(s.Refused), f(s.Duplicates), f(s.Reads), f(s.Faults), f(s.Entries), f(s.Applied), f(s.Boots), f(s.Stopped))
 }

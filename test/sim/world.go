@@ -138,8 +138,15 @@ func (w *world) trace(what string, place int, numbers ...int64) {
 	}
 }
 
+// stopped are the anomalies that damage may cause: something is not available. None of them misleads a client.
+var stopped = map[string]bool{"halt": true, "lost-object": true, "corrupt": true, "unavailable": true, "unseen": true}
+
 // fail records the first violation; the run ends.
 func (w *world) fail(name, format string, args ...any) {
+	if w.opt.Damage && stopped[name] {
+		w.stats.Stopped++
+		return
+	}
 	if w.err == nil {
 		w.err = fmt.Errorf("%s at %.3f ms: %s", name, float64(w.now)/1e6, fmt.Sprintf(format, args...))
 	}
