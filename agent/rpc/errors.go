@@ -34,7 +34,10 @@ type row struct {
 // causes is the one table from errors to codes. The first row that the error matches counts: what the agent itself
 // found comes before what it may wrap.
 var causes = []row{
+	// Before all others: what may be written is never reported as a definite failure.
 	{agent.OutcomeUnknown, connect.CodeDeadlineExceeded, "REQUEST_TIMED_OUT", 7, true},
+	{shardlog.ErrUnknown, connect.CodeDeadlineExceeded, "REQUEST_TIMED_OUT", 7, true},
+
 	{agent.Busy, connect.CodeResourceExhausted, "THROTTLING_QUOTA_EXCEEDED", 89, true},
 	{agent.Draining, connect.CodeUnavailable, "DRAINING", 15, true},
 	{agent.Unavailable, connect.CodeUnavailable, "NOT_ENOUGH_REPLICAS", 19, true},
@@ -63,7 +66,6 @@ var causes = []row{
 	{objectlog.ErrRange, connect.CodeDataLoss, "KAFKA_STORAGE_ERROR", 56, false},
 	{objectlog.ErrExists, connect.CodeDataLoss, "KAFKA_STORAGE_ERROR", 56, false},
 
-	{shardlog.ErrUnknown, connect.CodeDeadlineExceeded, "REQUEST_TIMED_OUT", 7, true},
 	{shardlog.ErrNotLeader, connect.CodeUnavailable, "NOT_LEADER_OR_FOLLOWER", 6, true},
 	{shardlog.ErrHalted, connect.CodeUnavailable, "KAFKA_STORAGE_ERROR", 56, false},
 

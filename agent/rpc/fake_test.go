@@ -211,10 +211,9 @@ func (f *fakeEngine) Fetch(ctx context.Context, r agent.FetchRequest) []agent.Fe
 		changed, draining := f.changed, f.ready != nil
 		f.mu.Unlock()
 		if first { // places are found once, then waited at
-			for i := range r.Partitions {
-				if p := r.Partitions[i]; p.Start.Kind != agent.StartOffset && p.Partition >= 0 && i < len(read) && read[i].Err == nil {
-					r.Partitions[i].Start = agent.Start{Kind: agent.StartOffset, Offset: read[i].From}
-				}
+			r.Partitions = nil
+			for _, p := range read {
+				r.Partitions = append(r.Partitions, agent.FetchPartition{Topic: p.Topic, Partition: p.Partition, Start: agent.Start{Kind: agent.StartOffset, Offset: p.From}})
 			}
 		}
 		if enough || draining || r.Wait == 0 {

@@ -1,0 +1,82 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpcreflect"
+
+	"github.com/splashdam/splashdam/agent"
+	healthv1 "github.com/splashdam/splashdam/proto/grpc/health/v1"
+	"github.com/splashdam/splashdam/proto/grpc/health/v1/healthv1connect"
+)
+
+func TestHealthAndReadinessFollowTheEngine(t *testing.T) {
+	w := start(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	client := healthv1connect.NewHealthClient(w.client, w.url, connect.WithGRPC())
+	watch, err := client.Watch(ctx, &healthv1.HealthCheckRequest{Service: "splashdam.v1.LogService"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !watch.Receive() || watch.Msg().Status != healthv1.HealthCheckResponse_SERVING {
+		t.Errorf("got %v, %v, want serving", watch.Msg(), watch.Err())
+	}
+	w.fake.mu.Lock()
+	w.fake.ready = &agent.Error{Op: "serve", Cause: agent.Unavailable}
+	w.fake.mu.Unlock()
+	if !watch.Receive() || watch.Msg().Status != healthv1.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("got %v, %v, want not serving", watch.Msg(), watch.Err())
+	}
+	for path, want := range map[string]int{"/readyz": http.StatusServiceUnavailable, "/livez": http.StatusOK} {
+		if status, body := w.get(path); status != want {
+			t.Errorf("%s: got %d %s, want %d", path, status, body, want)
+		}
+	}
+	if got, err := client.Check(ctx, &healthv1.HealthCheckRequest{}); err != nil || got.Status != healthv1.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("got %v, %v, want not serving", got, err)
+	}
+	if _, err := client.Check(ctx, &healthv1.HealthCheckRequest{Service: "x"}); connect.CodeOf(err) != connect.CodeNotFound {
+		t.Errorf("got %v, want not found", err)
+	}
+	w.fake.drain()
+	if watch.Receive() || watch.Err() != nil {
+		t.Errorf("got %v, %v, want the watch ended", watch.Msg(), watch.Err())
+	}
+	if err := watch.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReflectionListsTheServices(t *testing.T) {
+	w := start(t)
+	stream := grpcreflect.NewClient(w.client, w.url, connect.WithGRPC()).NewStream(t.Context())
+	names, err := stream.ListServices()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range append(services(), healthv1connect.HealthName) {
+		if !slices.Contains(toStrings(names), want) {
+			t.Errorf("got %v, want %s", names, want)
+		}
+		if _, err := stream.FileContainingSymbol(names[0]); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := stream.Close(); err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+func toStrings[S ~string](names []S) (out []string) {
+	for _, n := range names {
+		out = append(out, string(n))
+	}
+	return out
+}

@@ -1,0 +1,97 @@
+package rpc
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/splashdam/splashdam/agent"
+	"github.com/splashdam/splashdam/objectlog"
+)
+
+func TestListTopicsPagesToTheEnd(t *testing.T) {
+	w := start(t)
+	for i := range 5 {
+		w.topic(fmt.Sprintf("t%d", i), 1)
+	}
+	var got []string
+	token := ""
+	for page := 0; page < 10; page++ {
+		_, body := w.post("TopicService/ListTopics", fmt.Sprintf(`{"pageSize":2,"pageToken":%q}`, token))
+		var list struct {
+			Topics        []struct{ Name string }
+			NextPageToken string
+		}
+		if err := json.Unmarshal([]byte(body), &list); err != nil {
+			t.Fatal(err)
+		}
+		for _, topic := range list.Topics {
+			got = append(got, topic.Name)
+		}
+		got = append(got, "|")
+		if token = list.NextPageToken; token == "" {
+			break
+		}
+	}
+	if want := "t0 t1 | t2 t3 | t4 |"; strings.Join(got, " ") != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+}
+
+func TestUpdateTopicFollowsMaskEtagAndValidateOnly(t *testing.T) {
+	w := start(t)
+	w.want("TopicService/CreateTopic", `{"topic":{"name":"v"},"validateOnly":true}`, `{"topic":{"name":"v","partitions":1,"state":"TOPIC_STATE_ACTIVE"}}`)
+	if len(w.fake.topics) != 0 {
+		t.Error("validate_only created the topic")
+	}
+	w.post("TopicService/CreateTopic", `{"topic":{"name":"a","settings":{"retention.ms":"1","retention.bytes":"2"}}}`)
+	for _, c := range []struct{ body, want string }{
+		{`{"topic":{"name":"a","settings":{"retention.ms":"5"}}}`, "map[retention.bytes:2 retention.ms:5]"},
+		{`{"topic":{"name":"a","settings":{"retention.ms":"9"}},"validateOnly":true}`, "map[retention.bytes:2 retention.ms:5]"},
+		{`{"topic":{"name":"a","settings":{"retention.ms":"6","retention.bytes":"9"}},"updateMask":"settings.retention.ms"}`, "map[retention.bytes:2 retention.ms:6]"},
+		{`{"topic":{"name":"a"},"updateMask":"settings.retention.bytes"}`, "map[retention.ms:6]"},
+		{`{"topic":{"name":"a","etag":"4","settings":{"compression.type":"zstd"}},"updateMask":"settings"}`, "map[compression.type:zstd]"},
+	} {
+		if status, body := w.post("TopicService/UpdateTopic", c.body); status != http.StatusOK {
+			t.Errorf("%s: got %d %s", c.body, status, body)
+		}
+		if got := fmt.Sprint(w.fake.topics["a"].Settings); got != c.want {
+			t.Errorf("%s: got %s, want %s", c.body, got, c.want)
+		}
+	}
+	for _, procedure := range []string{"UpdateTopic", "DeleteTopic"} {
+		body := `{"name":"a","etag":"1"}`
+		if procedure == "UpdateTopic" {
+			body = `{"topic":` + body + `}`
+		}
+		if status, answer := w.post("TopicService/"+procedure, body); status != http.StatusConflict || !strings.Contains(answer, "TOPIC_CHANGED") {
+			t.Errorf("%s: got %d %s, want the old etag refused", procedure, status, answer)
+		}
+	}
+}
+
+func TestTopicsGrowShrinkAndGo(t *testing.T) {
+	w := start(t)
+	w.topic("a", 1)
+	w.produce("a", 0, "0", "1")
+	w.want("TopicService/AddPartitions", `{"name":"a","partitions":2}`,
+		`{"topic":{"name":"a","partitions":2,"id":"00000000-0000-0000-0000-000000000001","state":"TOPIC_STATE_ACTIVE","etag":"1","createTime":"2023-11-14T22:13:20Z"}}`)
+	w.want("TopicService/TrimPartition", `{"name":"a","partition":0,"logStartOffset":"1"}`, `{"logStartOffset":"1"}`)
+	if _, body := w.post("TopicService/GetTopic", `{"name":"a"}`); !strings.HasSuffix(body, `"partitions":[{"partition":0,"logStartOffset":"1","highWatermark":"2"},{"partition":1,"logStartOffset":"0","highWatermark":"0"}]}`) {
+		t.Errorf("got %s, want both partitions", body)
+	}
+	w.want("TopicService/DeleteTopic", `{"name":"a"}`, `{}`)
+	if status, body := w.post("TopicService/GetTopic", `{"name":"a"}`); status != http.StatusNotFound || !strings.Contains(body, "UNKNOWN_TOPIC_OR_PARTITION") {
+		t.Errorf("got %d %s, want it gone", status, body)
+	}
+}
+
+func TestGetClusterShowsAgentsShardsAndLimits(t *testing.T) {
+	w := startWith(t, Config{Version: "v1"})
+	w.fake.info = agent.ClusterInfo{ID: objectlog.UUID{15: 1}, FormatLevel: 1, Agents: []agent.AgentInfo{{Boot: "b", Ordinal: 1, ClientAddress: "h:1", Version: "v1"}}, Shards: []agent.ShardInfo{{Leader: "b", Epoch: 2}}}
+	w.want("ClusterService/GetCluster", `{}`, `{"clusterId":"00000000-0000-0000-0000-000000000001","formatLevel":1,`+
+		`"agents":[{"bootId":"b","bootOrdinal":"1","clientAddress":"h:1","version":"v1"}],"shards":[{"shard":0,"leader":"b","epoch":"2","appliedSeq":"0"}],`+
+		`"limits":{"requestBytesMax":"33554432","batchBytesMax":"1048588","fetchBytesMax":"67108864","fetchWaitMaxMs":"30000","partitionsPerTopicMax":"100000"},"version":"v1"}`)
+}
