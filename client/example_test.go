@@ -1,0 +1,129 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/splashdam/splashdam/client"
+)
+
+// exampleClient is a client of a broker in memory with the topic "matches"; outside of these examples it is
+// client.New(client.Config{Addresses: []string{"splashdam.example:4510"}}).
+func exampleClient() (c *client.Client, end func()) {
+	f := startFake()
+	f.addTopic("matches", 3)
+	c, err := client.New(client.Config{Addresses: []string{f.address()}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	return c, func() { c.Close(); f.close() }
+}
+
+func ExampleProducer_Produce() {
+	c, end := exampleClient()
+	defer end()
+	p, err := c.NewProducer(client.ProducerConfig{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := context.Background()
+	for _, goal := range []string{"Messi 23'", "Neymar 41'"} {
+		p.Produce(ctx, client.Record{Topic: "matches", Key: []byte("bra-arg"), Value: []byte(goal)}, func(r client.Result) {
+			switch {
+			case errors.Is(r.Err, client.ErrUnknownOutcome):
+				fmt.Println("it may be in the log:", r.Err)
+			case r.Err != nil:
+				fmt.Println("it is not in the log:", r.Err)
+			default:
+				fmt.Println(goal, "is at offset", r.Offset)
+			}
+		})
+	}
+	if err := p.Close(ctx); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// Messi 23' is at offset 0
+	// Neymar 41' is at offset 1
+}
+
+func ExampleConsumer_Run() {
+	c, end := exampleClient()
+	defer end()
+	p, err := c.NewProducer(client.ProducerConfig{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if _, err := p.ProduceSync(ctx, client.Record{Topic: "matches", Value: []byte("kick-off")}); err != nil {
+		log.Fatal(err)
+	}
+	if err := p.Close(ctx); err != nil {
+		log.Fatal(err)
+	}
+	consumer, err := c.NewConsumer(client.ConsumerConfig{Topics: []string{"matches"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer consumer.Close()
+	err = consumer.Run(ctx, func(_ context.Context, r client.Record) error {
+		fmt.Printf("offset %d: %s\n", r.Offset, r.Value)
+		cancel()
+		return nil
+	})
+	fmt.Println(errors.Is(err, context.Canceled))
+	// Output:
+	// offset 0: kick-off
+	// true
+}
+
+func ExampleClient_AppendAt() {
+	c, end := exampleClient()
+	defer end()
+	ctx := context.Background()
+	for _, player := range []string{"first", "second"} {
+		_, err := c.AppendAt(ctx, "matches", 0, 0, client.Record{Value: []byte(player)})
+		var e *client.Error
+		switch {
+		case errors.Is(err, client.ErrOffsetMismatch) && errors.As(err, &e):
+			fmt.Println(player, "is late: the log goes on at", e.Metadata["actual"])
+		case err != nil:
+			log.Fatal(err)
+		default:
+			fmt.Println(player, "has it")
+		}
+	}
+	// Output:
+	// first has it
+	// second is late: the log goes on at 1
+}
+
+func ExampleSalted() {
+	hot := map[string]bool{"world-cup-final": true}
+	partitioner := client.Salted(3, func(key []byte) bool { return hot[string(key)] })
+	r := &client.Record{Key: []byte("world-cup-final")}
+	for range 4 {
+		fmt.Print(partitioner(r, 10), " ")
+	}
+	fmt.Println(client.SaltedPartitions(r.Key, 3, 10))
+	// Output: 8 9 0 8 [8 9 0]
+}
+
+func ExampleCompoundKey() {
+	fmt.Printf("%q\n", client.CompoundKey([]byte("customer 7"), []byte("order 12")))
+	// Output: "\ncustomer 7\border 12"
+}
+
+func ExampleClient_CreateTopic() {
+	c, end := exampleClient()
+	defer end()
+	_, err := c.CreateTopic(context.Background(), client.Topic{
+		Name: "goals", Partitions: 12, Settings: map[string]string{"retention.ms": "604800000"},
+	})
+	fmt.Println(err)
+	// Output: <nil>
+}
