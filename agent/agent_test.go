@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,9 +21,27 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type stores struct {
 	bucket *objmem.Bucket
 	table  *metamem.Table
+
+	bucketFault *atomic.Pointer[func(objmem.Request) objmem.Fault]
+	tableFault  *atomic.Pointer[func(metamem.Request) metamem.Fault]
 }
 
-func newStores() stores { return stores{bucket: &objmem.Bucket{}, table: &metamem.Table{}} }
+func newStores() stores {
+	s := stores{bucketFault: &atomic.Pointer[func(objmem.Request) objmem.Fault]{}, tableFault: &atomic.Pointer[func(metamem.Request) metamem.Fault]{}}
+	s.bucket = &objmem.Bucket{Fault: func(r objmem.Request) objmem.Fault { return (*s.bucketFault.Load())(r) }}
+	s.table = &metamem.Table{Fault: func(r metamem.Request) metamem.Fault { return (*s.tableFault.Load())(r) }}
+	s.heal()
+	return s
+}
+
+// failBucket and failTable say what goes wrong from now on, also beside a running agent.
+func (s stores) failBucket(f func(objmem.Request) objmem.Fault)  { s.bucketFault.Store(&f) }
+func (s stores) failTable(f func(metamem.Request) metamem.Fault) { s.tableFault.Store(&f) }
+
+func (s stores) heal() {
+	s.failBucket(func(objmem.Request) objmem.Fault { return objmem.None })
+	s.failTable(func(metamem.Request) metamem.Fault { return metamem.None })
+}
 
 // testConfig is a small cluster whose leaders claim at once.
 func testConfig() Config {

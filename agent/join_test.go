@@ -44,7 +44,7 @@ func TestOpenCutOffAtAnyWriteIsGoneOnWithByTheNext(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, landed %v", w.name, landed), func(t *testing.T) {
 				s := newStores()
 				ctx, cancel := context.WithCancel(t.Context())
-				s.table.Fault = func(r metamem.Request) metamem.Fault {
+				s.failTable(func(r metamem.Request) metamem.Fault {
 					if ctx.Err() != nil || r.Op != metamem.OpPut || r.Key != w.key || r.Rev != w.rev {
 						return metamem.None
 					}
@@ -53,8 +53,8 @@ func TestOpenCutOffAtAnyWriteIsGoneOnWithByTheNext(t *testing.T) {
 						return metamem.FailAfter
 					}
 					return metamem.FailBefore
-				}
-				s.bucket.Fault = func(r objmem.Request) objmem.Fault {
+				})
+				s.failBucket(func(r objmem.Request) objmem.Fault {
 					if ctx.Err() != nil || r.Op != objmem.OpPut || w.key != (metadata.Key{}) {
 						return objmem.None
 					}
@@ -63,11 +63,11 @@ func TestOpenCutOffAtAnyWriteIsGoneOnWithByTheNext(t *testing.T) {
 						return objmem.FailAfter
 					}
 					return objmem.FailBefore
-				}
+				})
 				if _, err := Open(ctx, testConfig(), s.bucket, s.table); err == nil {
 					t.Fatal("Open succeeded, though its write was cut off")
 				}
-				s.table.Fault, s.bucket.Fault = nil, nil
+				s.heal()
 				a := start(t, s, testConfig())
 				a.topic(t, "orders", 1)
 				if r := a.produce(t, values("orders", 0, "a")); r.Err != nil {
@@ -87,7 +87,7 @@ func TestUnknownOutcomeOfACounterTakesAnotherNumber(t *testing.T) {
 		if _, err := Open(t.Context(), testConfig(), s.bucket, s.table); err != nil {
 			t.Fatal(err)
 		}
-		s.table.Fault = metamemFault(metadata.ProducersKey(), 2, f)
+		s.failTable(metamemFault(metadata.ProducersKey(), 2, f))
 		j := &joiner{cfg: testConfig().withDefaults(), bucket: s.bucket, table: s.table}
 		given := make(map[int64]bool)
 		for range 4 {
@@ -114,13 +114,13 @@ func TestAgentItemIsPutAgainAfterAnUnknownOutcome(t *testing.T) {
 	for _, f := range []metamem.Fault{metamem.FailBefore, metamem.FailAfter} {
 		s := newStores()
 		failed := false
-		s.table.Fault = func(r metamem.Request) metamem.Fault {
+		s.failTable(func(r metamem.Request) metamem.Fault {
 			if r.Op == metamem.OpPut && r.Key.PK == "agents" && r.Key.SK != "next" && !failed {
 				failed = true
 				return f
 			}
 			return metamem.None
-		}
+		})
 		a := start(t, s, testConfig())
 		info, err := a.Cluster(t.Context())
 		if err != nil || len(info.Agents) != 1 || info.Agents[0].Version != "test" || len(info.Shards) != 2 {
@@ -225,13 +225,13 @@ func TestHeartbeatMovesTheItemAndSurvivesUnknownOutcomes(t *testing.T) {
 	key := metadata.AgentKey(a.presence.info.Boot)
 	faults := []metamem.Fault{metamem.None, metamem.FailAfter, metamem.None, metamem.FailBefore, metamem.None, metamem.None}
 	beats := 0
-	s.table.Fault = func(r metamem.Request) metamem.Fault {
+	s.failTable(func(r metamem.Request) metamem.Fault {
 		if r.Op == metamem.OpPut && r.Key == key && beats < len(faults) {
 			beats++
 			return faults[beats-1]
 		}
 		return metamem.None
-	}
+	})
 	last := metadata.Rev(1)
 	for range 6 {
 		a.presence.beat(t.Context())

@@ -316,7 +316,7 @@ func TestEveryOutcomeOfTheWritesLeavesOneRecord(t *testing.T) {
 			s := newStores()
 			var once sync.Once
 			armed := make(chan struct{})
-			s.bucket.Fault = func(r objmem.Request) (got objmem.Fault) {
+			s.failBucket(func(r objmem.Request) (got objmem.Fault) {
 				select {
 				case <-armed:
 					if r.Op == objmem.OpPut && strings.Contains(r.Key, "/seg/") {
@@ -325,7 +325,7 @@ func TestEveryOutcomeOfTheWritesLeavesOneRecord(t *testing.T) {
 				default:
 				}
 				return got
-			}
+			})
 			check(t, s, func() { close(armed) })
 		})
 	}
@@ -334,7 +334,7 @@ func TestEveryOutcomeOfTheWritesLeavesOneRecord(t *testing.T) {
 			s := newStores()
 			var once sync.Once
 			armed := make(chan struct{})
-			s.table.Fault = func(r metamem.Request) (got metamem.Fault) {
+			s.failTable(func(r metamem.Request) (got metamem.Fault) {
 				select {
 				case <-armed:
 					if r.Op == metamem.OpPut && strings.HasPrefix(r.Key.PK, "ring#") {
@@ -343,7 +343,7 @@ func TestEveryOutcomeOfTheWritesLeavesOneRecord(t *testing.T) {
 				default:
 				}
 				return got
-			}
+			})
 			check(t, s, func() { close(armed) })
 		})
 	}
@@ -356,14 +356,14 @@ func TestStoreThatStaysAwayMakesTheOutcomeUnknown(t *testing.T) {
 	a := start(t, s, cfg)
 	a.topic(t, "orders", 1)
 	away := make(chan struct{})
-	s.bucket.Fault = func(r objmem.Request) objmem.Fault {
+	s.failBucket(func(r objmem.Request) objmem.Fault {
 		select {
 		case <-away:
 			return objmem.None
 		default:
 			return objmem.FailBefore
 		}
-	}
+	})
 	r := a.produce(t, values("orders", 0, "a"))
 	wantErr(t, "bucket away", r.Err, OutcomeUnknown)
 	close(away)
@@ -377,12 +377,12 @@ func TestFullBufferAnswersBusyAndTakesAgainWhenThereIsRoom(t *testing.T) {
 	cfg := testConfig()
 	cfg.BufferBytesMax = 1 << 20
 	release := make(chan struct{})
-	s.bucket.Fault = func(r objmem.Request) objmem.Fault {
+	s.failBucket(func(r objmem.Request) objmem.Fault {
 		if r.Op == objmem.OpPut && strings.Contains(r.Key, "/seg/") {
 			<-release
 		}
 		return objmem.None
-	}
+	})
 	a := start(t, s, cfg)
 	a.topic(t, "orders", 1)
 	big := strings.Repeat("x", 700<<10)
