@@ -53,7 +53,7 @@ func crc32c(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 // BatchHeader is what the header of a record batch (format v2) says.
 type BatchHeader struct {
 	BaseOffset      Offset
-	Bytes           int // of the whole batch, including the 12 bytes before its length field's subject
+	Bytes           int // of the whole batch: what its length field says, and the 12 bytes up to there
 	LeaderEpoch     Epoch
 	CRC             uint32 // CRC32C of everything behind the CRC field
 	Codec           Codec
