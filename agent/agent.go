@@ -30,6 +30,8 @@ type Agent struct {
 	blocks   *blocks
 	presence presence
 
+	drainMax time.Duration // bounds letGo
+
 	producers producerIDs
 
 	robinMu sync.Mutex
@@ -56,7 +58,7 @@ func Open(ctx context.Context, cfg Config, bucket objectlog.Bucket, table metada
 	}
 	cfg = cfg.withDefaults()
 	a := &Agent{cfg: cfg, table: table, joiner: &joiner{cfg: cfg, bucket: bucket, table: table},
-		robin: make(map[objectlog.UUID]uint32), draining: make(chan struct{})}
+		drainMax: drainTimeout, robin: make(map[objectlog.UUID]uint32), draining: make(chan struct{})}
 	c, err := a.joiner.find(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open agent: %w", err)
@@ -126,7 +128,7 @@ func (a *Agent) Run(ctx context.Context) error {
 // letGo is the end of a run, in the order in which nothing is lost: first what clients wait for, then what other agents
 // wait for.
 func (a *Agent) letGo(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	ctx, cancel := context.WithTimeout(ctx, a.drainMax)
 	defer cancel()
 	a.Drain()
 	a.writer.drain(ctx)

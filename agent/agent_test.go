@@ -85,7 +85,19 @@ func run(t *testing.T, a *Agent) running {
 	return r
 }
 
+// kill ends an agent whose stores have failed, as a crash does: nothing is flushed, handed on or removed.
+func (r running) kill() {
+	r.drainMax = time.Millisecond
+	r.stop()
+}
+
 func waitReady(t *testing.T, a *Agent) {
+	t.Helper()
+	waitFor(t, a, func() bool { return a.Ready() == nil })
+}
+
+// waitFor waits until the agent's shards have come to a state that satisfies done.
+func waitFor(t *testing.T, a *Agent, done func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -94,11 +106,11 @@ func waitReady(t *testing.T, a *Agent) {
 		for _, s := range a.shards {
 			changed = append(changed, s.log.Changed())
 		}
-		if a.Ready() == nil {
+		if done() {
 			return
 		}
 		if !a.waitForAny(ctx, changed) {
-			t.Fatalf("not ready: %v", a.Ready())
+			t.Fatalf("not in time; ready: %v", a.Ready())
 		}
 	}
 }
