@@ -131,6 +131,7 @@ type Producer struct {
 	closed      bool
 	finished    []*batch // being reported, in order
 	reporting   bool
+	spares      spares
 	stream      *stream
 	deadStreams int       // streams in a row that ended without one answer
 	unaryUntil  time.Time // streams do not work

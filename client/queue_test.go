@@ -17,6 +17,7 @@ type desk struct {
 	*queue
 	now     time.Time
 	results []Result
+	spares  spares
 }
 
 func newDesk() *desk {
@@ -30,7 +31,7 @@ func newDesk() *desk {
 // put adds one sealed batch of n records.
 func (d *desk) put(n int) {
 	for range n {
-		d.add(objectlog.Record{}, 100, func(r Result) { d.results = append(d.results, r) }, d.now)
+		d.add(objectlog.Record{}, 100, func(r Result) { d.results = append(d.results, r) }, d.now, &d.spares)
 	}
 	d.open().sealed = true
 }
@@ -80,9 +81,9 @@ func TestSequencesFollowTheRecordsAndWrap(t *testing.T) {
 
 func TestLoneRecordDoesNotWaitAndTheNextLingers(t *testing.T) {
 	d := newDesk()
-	d.add(objectlog.Record{}, 100, nil, d.now)
+	d.add(objectlog.Record{}, 100, nil, d.now, &d.spares)
 	d.sends(t, 1)
-	d.add(objectlog.Record{}, 100, nil, d.now)
+	d.add(objectlog.Record{}, 100, nil, d.now, &d.spares)
 	if m := d.take(d.now, 5); m.send != nil || !m.wake.Equal(d.now.Add(5*time.Millisecond)) {
 		t.Fatalf("move %+v, want to wake after linger", m)
 	}

@@ -22,15 +22,14 @@ type topic struct {
 // enqueue puts the record into its partition's queue.
 func (p *Producer) enqueue(ctx context.Context, r *Record, done func(Result)) error {
 	size := recordBytes(r)
-	op := "produce " + r.Topic
 	if int64(size) > p.cfg.BufferBytes {
-		return &Error{Op: op, Code: "invalid_argument", Reason: "MESSAGE_TOO_LARGE", KafkaCode: 10, definite: true,
+		return &Error{Op: "produce " + r.Topic, Code: "invalid_argument", Reason: "MESSAGE_TOO_LARGE", KafkaCode: 10, definite: true,
 			Message: fmt.Sprintf("record of %d bytes does not fit into the buffer of %d", size, p.cfg.BufferBytes)}
 	}
 	now := time.Now()
 	stored := storedRecord(r, now)
 	if stored.Timestamp < 0 {
-		return &Error{Op: op, Code: "invalid_argument", Reason: "INVALID_TIMESTAMP", KafkaCode: 32, definite: true,
+		return &Error{Op: "produce " + r.Topic, Code: "invalid_argument", Reason: "INVALID_TIMESTAMP", KafkaCode: 32, definite: true,
 			Message: "timestamp before 1970"}
 	}
 	p.mu.Lock()
@@ -46,7 +45,7 @@ func (p *Producer) enqueue(ctx context.Context, r *Record, done func(Result)) er
 	}
 	idle := len(q.batches) == 0
 	before := len(q.batches)
-	sealed := q.add(stored, size, done, now)
+	sealed := q.add(stored, size, done, now, &p.spares)
 	opened := len(q.batches) > before
 	p.buffered += int64(size)
 	if opened {

@@ -341,6 +341,7 @@ func (p *Producer) report() {
 		for _, decided := range b.flushed {
 			decided()
 		}
+		p.spares.give(b)
 		p.finished[0] = nil
 		p.finished = p.finished[1:]
 	}
