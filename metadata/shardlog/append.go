@@ -155,7 +155,7 @@ func (c *Core) prepare(p Proposed) prepared {
 	out := prepared{id: p.ID, commands: make([]choice, len(p.Commands))}
 	for i, cmd := range p.Commands {
 		x := &out.commands[i]
-		m := c.byKind[cmd.Kind]
+		m := c.machine(cmd.Kind)
 		if m == nil {
 			x.refused = fmt.Errorf("command of kind %d: %w", cmd.Kind, objectlog.ErrInvalid)
 			continue
@@ -176,7 +176,7 @@ func (c *Core) prepare(p Proposed) prepared {
 
 // footerOf answers the footer that the command's body refers to, nil if none. It must be the bytes that followers will find.
 func (c *Core) footerOf(cmd metadata.Command, footer []byte) ([]byte, error) {
-	ref, ok, err := c.byKind[cmd.Kind].Reference(cmd)
+	ref, ok, err := c.machine(cmd.Kind).Reference(cmd)
 	if err != nil || !ok {
 		return nil, err
 	}

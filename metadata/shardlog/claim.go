@@ -102,6 +102,7 @@ func (c *Core) putLease(change func(*lease)) *leasePut {
 
 func (c *Core) claim() {
 	c.gone = objectlog.UUID{}
+	c.armed[timerLease], c.armed[timerPoll] = 0, 0
 	c.putLease(func(l *lease) { l.epoch, l.holder = l.epoch+1, c.cfg.Boot }).claim = true
 	c.phase = phaseClaiming
 }

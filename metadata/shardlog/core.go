@@ -59,7 +59,6 @@ const (
 type Core struct {
 	cfg      Config
 	machines []Registration
-	byKind   [256]metadata.Machine
 	initial  [][]byte // each machine's state before the first entry
 
 	now     Now
@@ -103,14 +102,13 @@ type Core struct {
 func New(cfg Config, machines []Registration) *Core {
 	c := &Core{cfg: cfg.withDefaults(), machines: machines, tip: tip{seq: -1}, damaged: map[objectlog.SnapshotName]error{}}
 	c.ring.reset()
-	for _, r := range machines {
-		c.initial = append(c.initial, r.Machine.View().Encode(nil))
-		for k := int(r.From); k < int(r.To); k++ {
-			if c.byKind[k] != nil {
-				panic(fmt.Sprintf("shardlog: two machines for commands of kind %d", k))
+	for i, r := range machines {
+		for _, q := range machines[:i] {
+			if r.From < q.To && q.From < r.To {
+				panic(fmt.Sprintf("shardlog: machines %s and %s have kinds in common", q.Name, r.Name))
 			}
-			c.byKind[k] = r.Machine
 		}
+		c.initial = append(c.initial, r.Machine.View().Encode(nil))
 	}
 	return c
 }
@@ -222,6 +220,16 @@ func (c *Core) Status(mono time.Duration) Status {
 		s.Role = RoleFollowing
 	}
 	return s
+}
+
+// machine applies the commands of a kind; nil: none does.
+func (c *Core) machine(k metadata.Kind) metadata.Machine {
+	for _, r := range c.machines {
+		if r.From <= k && k < r.To {
+			return r.Machine
+		}
+	}
+	return nil
 }
 
 func (c *Core) emit(e Effect) { c.effects = append(c.effects, e) }

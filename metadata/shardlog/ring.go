@@ -138,7 +138,7 @@ func (c *Core) decodeSlot(s *slot, given [][]byte) {
 	s.entry, s.err = decodeEntry(s.raw)
 	s.footers = make([][]byte, len(s.entry.commands))
 	for i, cmd := range s.entry.commands {
-		m := c.byKind[cmd.Kind]
+		m := c.machine(cmd.Kind)
 		if m == nil {
 			s.err = fmt.Errorf("%w: command of kind %d", objectlog.ErrVersion, cmd.Kind)
 			return
@@ -298,7 +298,7 @@ func (c *Core) apply(e *entry, raw []byte, footers [][]byte) ([]any, bool) {
 		cmd.Footer = footers[i]
 		c.since += int64(len(cmd.Footer))
 		var err error
-		if results[i], err = c.byKind[cmd.Kind].Apply(at, cmd); err != nil {
+		if results[i], err = c.machine(cmd.Kind).Apply(at, cmd); err != nil {
 			c.haltSlot(e.seq, "commands that a leader wrote", fmt.Sprintf("command %d of kind %d: %v", i, cmd.Kind, err))
 			return nil, false
 		}
