@@ -14,7 +14,6 @@ import (
 
 	"github.com/splashdam/splashdam/agent"
 	"github.com/splashdam/splashdam/metadata"
-	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
 	v1 "github.com/splashdam/splashdam/proto/splashdam/v1"
 )
@@ -32,11 +31,10 @@ type row struct {
 }
 
 // causes is the one table from errors to codes. The first row that the error matches counts: what the agent itself
-// found comes before what it may wrap.
+// found comes before what it may wrap. The agent answers errors of shard logs as faults of its own.
 var causes = []row{
 	// Before all others: what may be written is never reported as a definite failure.
 	{agent.OutcomeUnknown, connect.CodeDeadlineExceeded, "REQUEST_TIMED_OUT", 7, true},
-	{shardlog.ErrUnknown, connect.CodeDeadlineExceeded, "REQUEST_TIMED_OUT", 7, true},
 
 	{agent.Busy, connect.CodeResourceExhausted, "THROTTLING_QUOTA_EXCEEDED", 89, true},
 	{agent.Draining, connect.CodeUnavailable, "DRAINING", 15, true},
@@ -65,9 +63,6 @@ var causes = []row{
 	{objectlog.ErrNotFound, connect.CodeDataLoss, "KAFKA_STORAGE_ERROR", 56, false},
 	{objectlog.ErrRange, connect.CodeDataLoss, "KAFKA_STORAGE_ERROR", 56, false},
 	{objectlog.ErrExists, connect.CodeDataLoss, "KAFKA_STORAGE_ERROR", 56, false},
-
-	{shardlog.ErrNotLeader, connect.CodeUnavailable, "NOT_LEADER_OR_FOLLOWER", 6, true},
-	{shardlog.ErrHalted, connect.CodeUnavailable, "KAFKA_STORAGE_ERROR", 56, false},
 
 	{ErrUnauthenticated, connect.CodeUnauthenticated, "SASL_AUTHENTICATION_FAILED", 58, false},
 	{context.DeadlineExceeded, connect.CodeDeadlineExceeded, "REQUEST_TIMED_OUT", 7, true},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/splashdam/splashdam/agent"
 	"github.com/splashdam/splashdam/objectlog"
@@ -83,16 +84,25 @@ func (s *submission) result(r agent.ProduceResult) *v1.ProduceResponse_Result {
 			return &v1.ProduceResponse_Result{}
 		}
 	}
+	out := &v1.ProduceResponse_Result{}
+	appended := func(p agent.Position) bool { return p.Offset >= 0 }
 	if r.Err != nil {
-		return &v1.ProduceResponse_Result{Error: s.edge.detail(r.Err)}
+		out.Error = s.edge.detail(r.Err)
+		if !slices.ContainsFunc(r.Positions, appended) {
+			return out
+		}
 	}
-	out := &v1.ProduceResponse_Result{
-		Positions:  make([]*v1.ProduceResponse_Position, len(r.Positions)),
-		Duplicate:  r.Duplicate,
-		AppendTime: protoTime(r.AppendTime),
-	}
-	for i, p := range r.Positions {
-		out.Positions[i] = &v1.ProduceResponse_Position{Partition: new(int32(p.Partition)), Offset: new(int64(p.Offset))}
+	out.Duplicate, out.AppendTime = r.Duplicate, protoTime(r.AppendTime)
+	// Beside an error, the positions say which records are in the log.
+	for _, p := range r.Positions {
+		position := &v1.ProduceResponse_Position{}
+		if p.Partition >= 0 {
+			position.Partition = new(int32(p.Partition))
+		}
+		if appended(p) {
+			position.Offset = new(int64(p.Offset))
+		}
+		out.Positions = append(out.Positions, position)
 	}
 	return out
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/splashdam/splashdam/agent"
 	"github.com/splashdam/splashdam/objectlog"
 	v1 "github.com/splashdam/splashdam/proto/splashdam/v1"
 )
@@ -176,6 +177,20 @@ func TestMismatchOfTheExpectedOffsetTellsTheActualOne(t *testing.T) {
 	w.topic("a", 1)
 	w.want("LogService/Produce", `{"batches":[{"topic":"a","partition":0,"expectedNextOffset":"5","records":{"records":[{}]}}]}`,
 		`{"results":[{"error":{"code":"aborted","reason":"OFFSET_MISMATCH","message":"produce a/0: the next offset is not the expected one","kafkaCode":-1,"metadata":{"actual":"0"}}}]}`)
+}
+
+func TestPositionsBesideAnErrorSayWhatIsInTheLog(t *testing.T) {
+	e := newEdge(Config{}, newFake())
+	s := submission{edge: e}
+	got := s.result(agent.ProduceResult{
+		Err:        &agent.Error{Op: "produce", Object: "a", Cause: agent.OutcomeUnknown},
+		Positions:  []agent.Position{{Partition: 1, Offset: 0}, {Partition: 2, Offset: objectlog.NoOffset}, {Partition: agent.AnyPartition, Offset: objectlog.NoOffset}},
+		AppendTime: objectlog.NoTimestamp,
+	})
+	b := strings.ReplaceAll(string(jsonOf(got)), " ", "")
+	if got.Error.GetReason() != "REQUEST_TIMED_OUT" || !strings.HasSuffix(b, `"positions":[{"partition":1,"offset":"0"},{"partition":2},{}]}`) {
+		t.Errorf("got %s, want the one offset that is known", b)
+	}
 }
 
 func TestAcksNoneTellsValidationAndNoOffsets(t *testing.T) {

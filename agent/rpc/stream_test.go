@@ -111,20 +111,23 @@ func TestProduceStreamBoundsWhatIsInFlight(t *testing.T) {
 }
 
 func TestProduceStreamEndsWhenTheAgentDrainsWithEverythingAnswered(t *testing.T) {
-	w := start(t)
+	w := start(t, func(e *edge) { e.poll = time.Microsecond })
 	w.topic("a", 1)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
+	hold := make(chan struct{})
+	w.fake.hold = hold
 	stream, err := w.logClient().ProduceStream(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	hold := make(chan struct{})
-	w.fake.hold = hold
-	if err := stream.Send(&v1.ProduceStreamRequest{CorrelationId: 7, Request: &v1.ProduceRequest{Batches: []*v1.ProduceRequest_Batch{textBatch("a", 0, "x")}}}); err != nil {
-		t.Fatal(err)
+	const requests = 20
+	for i := range requests {
+		if err := stream.Send(&v1.ProduceStreamRequest{CorrelationId: int64(i), Request: &v1.ProduceRequest{Batches: []*v1.ProduceRequest_Batch{textBatch("a", 0, "x")}}}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	for submitted := 0; submitted == 0; {
+	for submitted := 0; submitted < requests; {
 		if err := pause(ctx, time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
@@ -133,9 +136,14 @@ func TestProduceStreamEndsWhenTheAgentDrainsWithEverythingAnswered(t *testing.T)
 		w.fake.mu.Unlock()
 	}
 	w.fake.drain()
+	if err := pause(ctx, 20*time.Millisecond); err != nil { // several polls, so that one is due at each answer
+		t.Fatal(err)
+	}
 	close(hold)
-	if answer, err := stream.Receive(); err != nil || answer.CorrelationId != 7 || answer.GetResponse().GetResults()[0].GetError() != nil {
-		t.Errorf("got %v, %v, want the answer to 7", answer, err)
+	for i := range requests {
+		if answer, err := stream.Receive(); err != nil || answer.CorrelationId != int64(i) || answer.GetResponse().GetResults()[0].GetError() != nil {
+			t.Fatalf("got %v, %v, want the answer to %d", answer, err, i)
+		}
 	}
 	if _, err := stream.Receive(); connect.CodeOf(err) != connect.CodeUnavailable || detailOf(t, err).Reason != "DRAINING" {
 		t.Errorf("got %v, want draining", err)

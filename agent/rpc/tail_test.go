@@ -139,6 +139,25 @@ func TestTailTakesInPartitionsThatAreAddedLater(t *testing.T) {
 	}
 }
 
+func TestTailBeginsEachReadWithAnotherPartition(t *testing.T) {
+	w := start(t)
+	w.topic("a", 1)
+	w.topic("b", 1)
+	stream := w.tailing(&v1.TailRequest{Partitions: append(from("a", latest), from("b", latest)...)})
+	for range 6 {
+		if !stream.Receive() {
+			t.Fatal(stream.Err())
+		}
+	}
+	w.fake.mu.Lock()
+	defer w.fake.mu.Unlock()
+	for i, r := range w.fake.fetches[1:] {
+		if before := w.fake.fetches[i].Partitions[0].Topic; i > 0 && r.Partitions[0].Topic == before {
+			t.Errorf("two reads began with %s", before)
+		}
+	}
+}
+
 func TestTailTellsErrorsAndGoesOnWithTheRest(t *testing.T) {
 	w := start(t)
 	w.topic("a", 2)
