@@ -264,7 +264,12 @@ func (a *Agent) topicForProduce(ctx context.Context, b *ProduceBatch) (metadata.
 	t, err := a.find(ctx, b.Topic, b.Partition)
 	if errors.Is(err, metadata.ReasonUnknownTopic) && a.cfg.AutoCreate && int32(b.Partition) < a.cfg.AutoPartitions {
 		_, err = a.CreateTopic(ctx, b.Topic, a.cfg.AutoPartitions, nil, false)
-		if err == nil || errors.Is(err, metadata.ReasonTopicExists) {
+		if errors.Is(err, metadata.ReasonTopicExists) { // others create it at the same moment: it may not be active yet
+			settled, cancel := context.WithTimeout(ctx, a.cfg.ProduceTimeout)
+			err = a.waitCatalog(settled, func(s *metadata.State) bool { t, ok := s.Topic(b.Topic); return !ok || t.State == metadata.TopicActive })
+			cancel()
+		}
+		if err == nil {
 			t, err = a.find(ctx, b.Topic, b.Partition)
 		}
 	}

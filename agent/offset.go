@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"math"
 
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/objectlog"
@@ -124,7 +125,7 @@ func (a *Agent) scan(ctx context.Context, t *target, at metadata.LocatedBatch) o
 	for t.Err == nil && len(t.plan.batches) > 0 {
 		a.loadOne(ctx, t)
 		for _, b := range t.Batches {
-			err := objectlog.DecodeBatch(b, a.readLimits(), func(o objectlog.Offset, r objectlog.Record) bool {
+			err := objectlog.DecodeBatch(b, readLimits(), func(o objectlog.Offset, r objectlog.Record) bool {
 				if o < t.LogStart || r.Timestamp < t.start.Time {
 					return true
 				}
@@ -147,9 +148,7 @@ func (a *Agent) scan(ctx context.Context, t *target, at metadata.LocatedBatch) o
 	return stamp
 }
 
-// readLimits are for batches of the log, which were within the topic's limits when they came.
-func (a *Agent) readLimits() objectlog.Limits {
-	l := a.cfg.Limits
-	l.BatchBytes = 1<<31 - 1
-	return l
+// readLimits are for batches of the log: they were within the limits of their time when they came.
+func readLimits() objectlog.Limits {
+	return objectlog.Limits{BatchBytes: math.MaxInt32, DecodedBytes: math.MaxInt32, Records: math.MaxInt32, RecordBytes: math.MaxInt32}
 }
