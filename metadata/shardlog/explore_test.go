@@ -294,7 +294,7 @@ var models = []struct {
 	{"two replicas, lost answers", 2, true, bounds{slots: 4, maxSeq: 3, maxEpoch: 2, every: 100, proposals: 2, lost: 2}},
 	{"two replicas, snapshots", 2, true, bounds{slots: 3, maxSeq: 4, maxEpoch: 2, every: 2, proposals: 3}},
 	{"two replicas, reads", 2, true, bounds{slots: 4, maxSeq: 2, maxEpoch: 2, every: 100, proposals: 1, reads: 1, stale: 1}},
-	{"three epochs", 2, true, bounds{slots: 4, maxSeq: 3, maxEpoch: 3, every: 100, proposals: 1}},
+	{"three epochs", 2, true, bounds{slots: 4, maxSeq: 3, maxEpoch: 3, every: 100, proposals: 2}},
 }
 
 func TestEveryReachableStateOfSmallModelsKeepsTheInvariants(t *testing.T) {

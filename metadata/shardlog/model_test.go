@@ -212,7 +212,7 @@ func (m *model) deleteSnapshots(e DeleteSnapshots) {
 	}
 }
 
-func body(n uint64) string { return fmt.Sprintf("proposal %d", n) }
+func body(n uint64) string { return fmt.Sprintf("proposal %d.", n) }
 
 func (m *model) decided(d Decided) {
 	switch {

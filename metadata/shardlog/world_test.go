@@ -99,13 +99,12 @@ type world struct {
 	t         testing.TB
 	now       time.Duration
 	table     map[metadata.Key]metadata.Item
+	store     metadata.Table // if set, instead of table
 	snapshots map[objectlog.SnapshotName][]byte
 	footers   map[uint64][]byte
 	nodes     []*node
 	seed      uint64
 	fault     func(n *node, e Effect) (answers []Event, taken bool) // before an effect is run
-	quiet     bool                                                  // no transcript
-	log       []string
 }
 
 // node is one replica and what came out of it.
@@ -232,8 +231,15 @@ func (n *node) run(e Effect) {
 func (w *world) perform(e Effect) Event {
 	switch e := e.(type) {
 	case PutItem:
+		if w.store != nil {
+			return PutDone{ID: e.ID, Result: w.store.Put(context.Background(), e.Item, e.Cond)}
+		}
 		return PutDone{ID: e.ID, Result: w.put(e.Item, e.Cond)}
 	case GetItem:
+		if w.store != nil {
+			item, ok, err := w.store.Get(context.Background(), e.Key)
+			return ItemRead{ID: e.ID, Item: item, Found: ok, Err: err}
+		}
 		item, ok := w.table[e.Key]
 		return ItemRead{ID: e.ID, Item: item, Found: ok}
 	case LoadSnapshot:
