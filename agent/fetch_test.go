@@ -209,6 +209,27 @@ func TestMissingOrDamagedSegmentIsDataLostAndNeverSkipped(t *testing.T) {
 	}
 }
 
+func TestWholeBatchOfAnotherOffsetIsDataLost(t *testing.T) {
+	s := newStores()
+	a := start(t, s, testConfig())
+	a.topic(t, "orders", 1)
+	a.produce(t, values("orders", 0, "a"))
+	first := s.segmentKeys(t)[0]
+	a.produce(t, values("orders", 0, "b"))
+	for _, key := range s.segmentKeys(t) {
+		if key != first {
+			other, err := s.bucket.Get(t.Context(), key, objectlog.Extent{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.bucket.Edit(first, func([]byte) []byte { return other })
+		}
+	}
+	a.stop()
+	f := start(t, s, testConfig()).Fetch(t.Context(), FetchRequest{Partitions: []FetchPartition{at("orders", 0, 0)}})[0]
+	wantErr(t, "fetch of a batch that was replaced by another", f.Err, DataLost)
+}
+
 func TestReadThatFailsOnceIsRepairedByLookingAgain(t *testing.T) {
 	for _, fault := range []objmem.Fault{objmem.NotFound, objmem.Corrupt} {
 		s := newStores()

@@ -302,6 +302,7 @@ func TestEveryOutcomeOfTheWritesLeavesOneRecord(t *testing.T) {
 			_, _ = s.table.Release(h.N)
 		}
 		a.stop()
+		want(t, "segments in the bucket", len(s.segmentKeys(t)), 2)
 		b := start(t, s, testConfig())
 		if r := b.produce(t, values("orders", 0, "third")); r.Err != nil || r.Positions[0].Offset != 2 {
 			t.Errorf("result after a restart %+v, want offset 2", r)
