@@ -49,7 +49,7 @@ func (s *Shard) execute(ctx context.Context, e Effect) Event {
 		body, err := s.storeSnapshot(ctx, e)
 		return SnapshotStored{ID: e.ID, Body: body, Err: err}
 	case DeleteSnapshots:
-		if err := s.deleteSnapshots(ctx, e); err != nil {
+		if err := s.deleteSnapshots(ctx, e); err != nil && ctx.Err() == nil {
 			slog.WarnContext(ctx, "delete snapshots", "shard", s.shard, "error", err)
 		}
 	}
