@@ -29,12 +29,15 @@ func (e *edge) tailHTTP(w http.ResponseWriter, r *http.Request) {
 		e.failHTTP(w, r, err)
 		return
 	}
+	defer func(started time.Time) {
+		e.cfg.Logger.DebugContext(r.Context(), "plain tail", "topic", r.PathValue("topic"), "peer", r.RemoteAddr, "duration", time.Since(started))
+	}(time.Now())
 	out := &lineWriter{w: w, events: strings.Contains(r.Header.Get("Accept"), "text/event-stream"), most: most}
 	err = e.tail(r.Context(), request, func(response *v1.TailResponse) error {
 		return e.sendWithin(r.Context(), func() error { return out.write(response) })
 	})
 	switch {
-	case err == nil || errors.Is(err, errEnough) || r.Context().Err() != nil:
+	case err == nil || out.ended || r.Context().Err() != nil:
 	case !out.begun:
 		e.failHTTP(w, r, err)
 	default:
@@ -93,6 +96,7 @@ type lineWriter struct {
 	most   int64 // records; 0: no end
 	count  int64
 	begun  bool
+	ended  bool // enough is written, or the client doesn't take more
 }
 
 // write writes the message and hands it to the network.
@@ -111,6 +115,7 @@ func (l *lineWriter) write(response *v1.TailResponse) error {
 	if flush := http.NewResponseController(l.w).Flush(); err == nil {
 		err = flush
 	}
+	l.ended = err != nil
 	return err
 }
 
