@@ -288,6 +288,35 @@ func TestDamagedBatchIsFetchedAgainAndNeverSkipped(t *testing.T) {
 	}
 }
 
+func TestMissingBatchIsToldAndNotSkipped(t *testing.T) {
+	b := newBench(t, 1)
+	b.fill("matches", 0, 30, 10)
+	b.mu.Lock()
+	p := b.topics["matches"].partitions[0]
+	p.batches = append(p.batches[:1:1], p.batches[2])
+	b.mu.Unlock()
+	c := b.consumer(t, client.ConsumerConfig{})
+	read(t, c, map[client.Partition]client.Offset{}, 10, 10)
+	if _, err := c.Poll(within(t), 1); !errors.Is(err, objectlog.ErrCorrupt) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestSeekDuringAFetchIgnoresWhatItBrings(t *testing.T) {
+	b := newBench(t, 1)
+	b.fill("matches", 0, 10, 10)
+	b.holdFetch = make(chan struct{})
+	c := b.consumer(t, client.ConsumerConfig{Partitions: []client.Assignment{{Topic: "matches", Start: client.At(0)}}})
+	if err := b.until(within(t), func() bool { return b.calls["Fetch"] > 0 }); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Seek("matches", 0, client.At(5)); err != nil {
+		t.Fatal(err)
+	}
+	close(b.holdFetch)
+	read(t, c, map[client.Partition]client.Offset{0: 5}, 5, 10)
+}
+
 func TestConsumerOutlivesFailuresOfTheConnection(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		b, end := openBench(rt, 3)

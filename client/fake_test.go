@@ -55,6 +55,8 @@ type fake struct {
 	bytesMax  int      // of a batch; 0: no limit
 	damage    int      // so many fetches answer with a flipped bit
 	noStreams bool
+	misnumber int           // so many answers on streams carry another's number and a wrong offset
+	holdFetch chan struct{} // when set, a fetch waits for it to be closed before it answers what it found before
 	refuse    func(call string) error
 }
 
@@ -231,9 +233,14 @@ func (f *fake) ProduceStream(_ context.Context, s *connect.BidiStream[splashdamv
 		if err != nil {
 			return err
 		}
+		res, id := f.produce(req.GetRequest()), req.GetCorrelationId()
+		if f.misnumber > 0 {
+			f.misnumber--
+			id++
+			*res.Results[0].Positions[0].Offset = 99
+		}
 		if err := s.Send(&splashdamv1.ProduceStreamResponse{
-			CorrelationId: req.GetCorrelationId(),
-			Outcome:       &splashdamv1.ProduceStreamResponse_Response{Response: f.produce(req.GetRequest())},
+			CorrelationId: id, Outcome: &splashdamv1.ProduceStreamResponse_Response{Response: res},
 		}); err != nil {
 			return err
 		}
@@ -387,6 +394,12 @@ func (f *fake) Fetch(ctx context.Context, req *splashdamv1.FetchRequest) (*splas
 		res, news = f.fetch(req)
 		return news
 	})
+	f.mu.Lock()
+	hold := f.holdFetch
+	f.mu.Unlock()
+	if hold != nil {
+		<-hold
+	}
 	return res, nil
 }
 

@@ -274,6 +274,19 @@ func TestRetryCarriesTheSameSequenceSoTheDuplicateIsTold(t *testing.T) {
 	}
 }
 
+func TestAnswerOutOfTurnIsNotBelieved(t *testing.T) {
+	b := newBench(t, 1)
+	b.misnumber = 1
+	p := b.producer(t, client.ProducerConfig{})
+	results, err := p.ProduceSync(within(t), to(0, 0))
+	if err != nil || !results[0].Duplicate || results[0].Offset != 0 {
+		t.Fatalf("got %+v, %v; want a duplicate at 0", results, err)
+	}
+	if err := p.Close(within(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestUnknownOutcomeIsReportedAsSuchAfterTheDeliveryTimeout(t *testing.T) {
 	b := newBench(t, 1)
 	b.faults = func(string, int32, int) fault { return undecided }

@@ -213,16 +213,12 @@ func (b *batch) sequence(q *queue) bool {
 // advance is the sequence n records behind s: it wraps from 2^31-1 to 0, as Kafka's.
 func advance(s int32, n int) int32 { return int32((int64(s) + int64(n)) & math.MaxInt32) }
 
-// identify starts a new sequence under a new identity. The caller has just got the move that asks for it, so nothing is in
-// flight and the oldest batch can't have been appended.
+// identify starts a new sequence under a new identity. The caller has just got the move that asks for it: nothing is in
+// flight, and what has a sequence lies behind a hole, so that none of it can have been appended.
 func (q *queue) identify(id identity) {
 	q.id, q.next, q.broken = id, 0, false
 	for _, b := range q.batches {
 		if b.settled || !b.sequenced {
-			continue
-		}
-		if b.maybe {
-			q.settle(b, outcome{err: unknownOutcome(q.op(), q.last)})
 			continue
 		}
 		b.sequenced, b.void, b.encoded = false, false, nil

@@ -191,6 +191,52 @@ func TestDefiniteRefusalAfterAnUnknownAttemptIsUnknown(t *testing.T) {
 	}
 }
 
+func TestBatchThatMayBeInTheLogIsNotSplit(t *testing.T) {
+	d := newDesk()
+	d.put(2)
+	b := d.sends(t, 1)
+	d.gives(b[0], unknown, 0)
+	d.sends(t, 1)
+	d.gives(b[0], tooLarge, 0)
+	if len(d.results) != 2 || !errors.Is(d.results[0].Err, ErrUnknownOutcome) || !errors.Is(d.results[1].Err, ErrUnknownOutcome) {
+		t.Fatalf("results %+v", d.results)
+	}
+}
+
+func TestNewIdentityWaitsForWhatIsInFlightUnderTheOldOne(t *testing.T) {
+	d := newDesk()
+	d.put(1)
+	d.put(1)
+	b := d.sends(t, 2)
+	d.gives(b[0], refused, 0)
+	d.put(1)
+	d.rests(t)
+	d.gives(b[1], gap, 0)
+	if m := d.take(d.now, 5); !m.identify {
+		t.Fatalf("move %+v, want a new identity", m)
+	}
+}
+
+func TestUnknownAttemptBehindASequenceThatNeverArrivedIsNumberedAnew(t *testing.T) {
+	d := newDesk()
+	d.put(1)
+	d.put(1)
+	b := d.sends(t, 2)
+	d.gives(b[0], busy, 0)
+	d.gives(b[1], unknown, 0)
+	d.sends(t, 2)
+	d.gives(b[0], gap, 0)
+	d.gives(b[1], gap, 0)
+	if m := d.take(d.now, 5); !m.identify {
+		t.Fatalf("move %+v, want a new identity", m)
+	}
+	d.identify(identity{id: 7, epoch: 1, set: true})
+	again := d.sends(t, 2)
+	if again[0] != b[0] || again[0].first != 0 || again[1].first != 1 || again[1].id.epoch != 1 {
+		t.Fatalf("sent %+v and %+v", again[0], again[1])
+	}
+}
+
 func TestExpiryOfAnUnsentBatchIsDefiniteAndOfAnUndecidedOneUnknown(t *testing.T) {
 	d := newDesk()
 	d.put(1)

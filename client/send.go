@@ -261,11 +261,8 @@ func (p *Producer) judgeCall(s sentBatch, err error) answer {
 	of.Op = s.q.op()
 	e := &of
 	var dial *net.OpError
-	switch {
-	case errors.As(err, &dial) && dial.Op == "dial", errors.Is(err, errNoStreams):
+	if errors.As(err, &dial) && dial.Op == "dial" || errors.Is(err, errNoStreams) {
 		return answer{verdict: busy, err: e} // nothing went out
-	case !e.definite:
-		return answer{verdict: unknown, err: e, retryAfter: e.RetryAfter}
 	}
 	return judgeError(e)
 }
