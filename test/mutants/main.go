@@ -18,19 +18,22 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 )
 
-// mutant is one broken rule: New stands where Old stood, exactly once in File.
+// mutant is one broken rule.
 type mutant struct {
-	Hole string // of FAULTS.md's table, or the rule's name
-	Rule string // what is broken, in words
-	File string
-	Old  string
-	New  string
-	Test string // arguments of go test: the narrowest test that must fail
+	Hole  string // of the table of known holes, or the name of a promise
+	Rule  string // what is broken, in words
+	File  string
+	Edits []edit
+	Test  string // arguments of go test: a test that must fail
 }
+
+// edit is the text that stands exactly once in the file, the text to put there, and the file if it is not the mutant's.
+type edit []string
 
 // testTime bounds one mutant's test: a rule whose absence shows as a hang is caught too.
 const testTime = 5 * time.Minute
@@ -43,21 +46,28 @@ func main() {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
 		os.Exit(2)
 	}
-	bad := 0
+	bad, sound := 0, map[string]bool{}
 	for _, m := range mutants {
 		if !wanted(m, flag.Args()) {
 			continue
 		}
 		if *list {
-			fmt.Printf("%-5s %s (%s)\n", m.Hole, m.Rule, m.File)
+			fmt.Printf("%-4s %s (%s)\n", m.Hole, m.Rule, m.File)
 			continue
+		}
+		if !sound[m.Test] { // a test that fails anyway catches nothing
+			if out, err := run(root, append([]string{"test", "-count=1"}, strings.Fields(m.Test)...)); err != nil {
+				fmt.Printf("go test %s fails without any mutant:\n%s", m.Test, out)
+				os.Exit(2)
+			}
+			sound[m.Test] = true
 		}
 		start := time.Now()
 		verdict, ok := try(root, m)
 		if !ok {
 			bad++
 		}
-		fmt.Printf("%-5s %-62s %-10s %5.1f s  go test %s\n", m.Hole, m.Rule, verdict, time.Since(start).Seconds(), m.Test)
+		fmt.Printf("%-4s %-72s %5.1f s  %s\n", m.Hole, m.Rule, time.Since(start).Seconds(), verdict)
 	}
 	if bad > 0 {
 		fmt.Printf("%d of the mutants not caught\n", bad)
@@ -108,24 +118,53 @@ func try(root string, m mutant) (string, bool) {
 	case bytes.Contains(out, []byte("no tests to run")):
 		return "NO TEST", false
 	}
-	return "caught", true
+	return "caught: " + finding(out), true
 }
 
-// overlayFor writes the broken file and the compiler's overlay that puts it in place of the real one.
+// findings are what failing tests say, the most telling first.
+var findings = []*regexp.Regexp{
+	regexp.MustCompile(`seed \d+: [a-zA-Z0-9-]+`),
+	regexp.MustCompile(`--- FAIL: \w+`),
+	regexp.MustCompile(`panic: [^\n]{1,60}`),
+}
+
+func finding(out []byte) string {
+	for _, r := range findings {
+		if f := r.Find(out); f != nil {
+			return string(f)
+		}
+	}
+	return lastLine(out)
+}
+
+// overlayFor writes the broken files and the compiler's overlay that puts them in place of the real ones.
 func overlayFor(root, dir string, m mutant) (string, error) {
-	real := filepath.Join(root, m.File)
-	src, err := os.ReadFile(real)
-	if err != nil {
-		return "", err
+	broken := map[string][]byte{}
+	for _, e := range m.Edits {
+		old, put, file := []byte(e[0]), []byte(e[1]), filepath.Join(root, m.File)
+		if len(e) > 2 {
+			file = filepath.Join(root, e[2])
+		}
+		if broken[file] == nil {
+			src, err := os.ReadFile(file)
+			if err != nil {
+				return "", err
+			}
+			broken[file] = src
+		}
+		if n := bytes.Count(broken[file], old); n != 1 {
+			return "", fmt.Errorf("STALE: %q stands %d times in %s", old, n, file)
+		}
+		broken[file] = bytes.Replace(broken[file], old, put, 1)
 	}
-	if n := bytes.Count(src, []byte(m.Old)); n != 1 {
-		return "", fmt.Errorf("STALE: its text stands %d times in %s", n, m.File)
+	replace := map[string]string{}
+	for file, src := range broken {
+		replace[file] = filepath.Join(dir, fmt.Sprintf("%d.go", len(replace)))
+		if err := os.WriteFile(replace[file], src, 0o600); err != nil {
+			return "", err
+		}
 	}
-	broken := filepath.Join(dir, "broken.go")
-	if err := os.WriteFile(broken, bytes.Replace(src, []byte(m.Old), []byte(m.New), 1), 0o600); err != nil {
-		return "", err
-	}
-	list, err := json.Marshal(map[string]map[string]string{"Replace": {real: broken}})
+	list, err := json.Marshal(map[string]map[string]string{"Replace": replace})
 	if err != nil {
 		return "", err
 	}

@@ -1,4 +1,111 @@
 package main
 
-// mutants are the broken rules, in the order of FAULTS.md's table.
-var mutants = []mutant{}
+// The tests that catch most: histories of three agents, small models explored whole, and the rules of single packages.
+const (
+	histories = "./test/sim -run Histories -sim.seeds 600"
+	damage    = "./test/sim -run Damage -sim.seeds 600"
+	shardlog  = "./metadata/shardlog"
+	state     = "./metadata"
+	writing   = "./agent/write"
+)
+
+// mutants are the broken rules, in the order of the table of known holes.
+var mutants = []mutant{
+	{"H1", "a second append is sent while the first is undecided", "metadata/shardlog/append.go", []edit{
+		{"import (\n", "import (\n\t\"sync\"\n"},
+		{"\tif c.append == nil {\n\t\tc.appendNext()\n\t}\n", `	if c.append == nil {
+		if s, ok := seconds.LoadAndDelete(c); ok && s.(*appending).entry.prevHash == c.tip.hash {
+			c.append = s.(*appending)
+		} else {
+			c.appendNext()
+		}
+	}
+`},
+		{"\tc.readRing() // for current reads\n}\n", `	if _, has := seconds.Load(c); c.append != nil && !has && len(c.queue) > 0 {
+		first, tip := c.append, c.tip
+		c.tip.seq, c.tip.hash, c.append = first.entry.seq, hashOf(first.raw), nil
+		c.form()
+		if c.append != nil {
+			seconds.Store(c, c.append)
+			c.emit(PutItem{ID: c.nextID(), Item: c.append.item, Cond: c.append.cond})
+		}
+		c.append, c.tip = first, tip
+	}
+	c.readRing() // for current reads
+}
+
+var seconds sync.Map
+`},
+	}, histories},
+	{"H2", "a put without an answer is taken for one that failed", "metadata/shardlog/claim.go", []edit{
+		{"\t\t\tc.backoff(timerAppend, c.append.attempts) // by the slot only, for as long as it takes\n", `			for _, p := range c.append.proposals {
+				c.emit(Decided{ID: p.id, Err: ErrNotLeader})
+			}
+			c.append = nil
+`}}, histories},
+	{"H3", "a fence does not refuse older segments", "metadata/commit.go", []edit{
+		{"c.segment.Counter < b.fenced", "false && c.segment.Counter < b.fenced"}}, state},
+	{"H5a", "the pointer names a snapshot that was not read back whole", "metadata/shardlog/checkpoint.go", []edit{
+		{"_, err = p.check(e.Body, c.lease.ring)", "_, _ = p.check(e.Body, c.lease.ring)"}}, shardlog},
+	{"H5b", "the append limit counts from the newest snapshot", "metadata/shardlog/append.go", []edit{
+		{"return c.lease.prev.seq() + c.slots() - reserved", "return c.lease.cur.seq() + c.slots() - reserved"}}, shardlog},
+	{"H6", "a snapshot claims the entry that is still on its way", "metadata/shardlog/checkpoint.go", []edit{
+		{"\te := StoreSnapshot{", `	if c.append != nil {
+		old := c.tip
+		defer func() { c.tip = old }()
+		c.tip = tip{seq: c.append.entry.seq, epoch: c.append.entry.epoch, hash: hashOf(c.append.raw), time: c.append.entry.time}
+		name.Seq++
+		c.snap.at = pointer{name: name, hash: c.tip.hash}
+	}
+	e := StoreSnapshot{`}}, histories},
+	{"H7", "a ring is used although the creation of its slots is unknown", "metadata/shardlog/create.go", []edit{
+		{"r.Outcome == metadata.Applied {\n\t\t\treturn createLease", "r.Outcome != metadata.Refused {\n\t\t\treturn createLease"}}, shardlog},
+	{"H8", "object keys say nothing of the boot, and repeat after a restart", "objectlog/key.go", []edit{
+		{"k.root(), byte(n.Random), n.Boot, n.Counter, n.Random)", "k.root(), byte(n.Counter), UUID{}, n.Counter, uint32(n.Counter))"}}, histories},
+	{"H9a", "a missing slot is taken for the end of the log", "metadata/shardlog/ring.go", []edit{
+		{"\tif !e.Found {\n\t\tc.haltSlot(f.seq, \"a slot\", \"none\")\n\t\treturn\n\t}\n", "\tif !e.Found {\n\t\te.Item.Rev = metadata.Rev(f.seq - c.slots())\n\t}\n"}}, damage},
+	{"H9b", "a snapshot that does not load is taken for none", "metadata/shardlog/follow.go", []edit{
+		{"\t\tc.damaged[c.load.from.name] = err\n\t\tc.seek(c.find.why)\n\t\treturn\n", "\t\tif c.restore(pointer{}, snapshot{tip: tip{seq: c.load.from.seq(), hash: c.load.from.hash}}) {\n\t\t\tc.replay()\n\t\t}\n\t\treturn\n"}}, damage},
+	{"H10a", "a commit that was decided is decided again", "metadata/commit.go", []edit{
+		{"if c.segment.Counter <= b.decided {", "if c.segment.Counter+1 <= b.decided-b.decided {"}}, histories},
+	{"H10b", "a producer's duplicate is appended again", "metadata/producer.go", []edit{
+		{"\t\tfor _, known := range p.batches[:p.n] {\n\t\t\tif known.first == w.FirstSequence", "\t\tfor _, known := range p.batches[:p.n] {\n\t\t\tif known.first == w.FirstSequence && known.records == w.Records {\n\t\t\t\treturn b, true\n\t\t\t}\n\t\t\tif known.first == w.FirstSequence"}}, histories},
+	{"H10c", "a duplicate is answered with the partition's end, not its offset", "metadata/producer.go", []edit{
+		{"BatchResult{Base: known.base, Duplicate: true}", "BatchResult{Base: p.batches[p.n-1].base + objectlog.Offset(p.batches[p.n-1].records), Duplicate: true}"}}, histories},
+	{"H12", "what is known of a producer outlives its epoch", "metadata/producer.go", []edit{
+		{"p.epoch, p.n, p.seen = w.ProducerEpoch, 0, 0", "p.epoch = w.ProducerEpoch"}}, state},
+	{"H13a", "a current read is answered without a look at the next slot", "metadata/shardlog/ring.go", []edit{
+		{"\tif len(c.ring.asked) > 0 {\n\t\tc.ring.reading = true\n\t}\n", "\tif len(c.ring.asked) > 0 {\n\t\tc.answerCurrent(c.lastID + 1)\n\t}\n"}}, histories},
+	{"H13b", "a look at the next slot serves requests that came after it was sent", "metadata/shardlog/ring.go", []edit{
+		{"if id > a.after {", "if id > 0 {"}}, histories},
+	{"H17", "a segment that is stored first is committed first", "agent/write/commit.go", []edit{
+		{"if !s.stored || len(commits) == undecidedMax {\n\t\t\tbreak", "if !s.stored || len(commits) == undecidedMax {\n\t\t\tcontinue"}}, writing},
+	{"H18", "state is changed when an entry is sent, not when it is committed", "metadata/shardlog/append.go", []edit{
+		{"\tresults, ok := c.apply(&a.entry, a.raw, a.footers)\n\tif !ok {\n\t\treturn // halted: the proposals were answered as unknown\n\t}\n", "\tr, _ := early.LoadAndDelete(a)\n\tresults, _ := r.([]any)\n\tc.tip = tip{seq: a.entry.seq, epoch: a.entry.epoch, hash: hashOf(a.raw), time: a.entry.time}\n"},
+		{"\tc.armed[timerAppend] = 0\n\tc.append = a\n}\n", "\tc.armed[timerAppend] = 0\n\tc.append = a\n\told := c.tip\n\tif results, ok := c.apply(&a.entry, a.raw, a.footers); ok {\n\t\tearly.Store(a, results)\n\t\tc.tip = old\n\t}\n}\n\nvar early sync.Map\n"},
+		{"import (\n", "import (\n\t\"sync\"\n"},
+	}, histories},
+	{"H23a", "no slot is reserved, and a successor takes no snapshot from replay", "metadata/shardlog/append.go", []edit{
+		{"return max(1, min(16, c.slots()/4))", "return 0"},
+		{"\t\t\tc.checkpoint(true) // of the replayed state: it needs no slot\n\t\t\treturn\n", "\t\t\treturn\n"}}, histories},
+	{"H23b", "a full ring wants a newer snapshot, not the same seq again", "metadata/shardlog/checkpoint.go", []edit{
+		{"c.tip.seq == cur && !(full && cur > prev)", "c.tip.seq == cur && !(full && cur > prev && false)"}}, histories},
+	{"H29", "a refusal by the own item is taken for a defeat", "metadata/shardlog/claim.go", []edit{
+		{"case r.Current.Rev == a.item.Rev && bytes.Equal(r.Current.Value, a.item.Value):", "case r.Current.Rev == a.item.Rev && bytes.Equal(r.Current.Value, a.item.Value) && a.attempts < 0:"}}, histories},
+	{"H30", "a command that Prepare refuses enters an entry", "metadata/shardlog/append.go", []edit{
+		{"x.command, x.refused = m.Prepare(cmd); x.refused != nil {\n\t\t\tcontinue", "x.command, x.refused = m.Prepare(cmd); x.refused != nil {\n\t\t\tx.command, x.refused = cmd, nil"}}, shardlog},
+	{"H31", "state takes the time from a clock, not from the entry", "metadata/commit.go", []edit{
+		{"remember(w, base, j.at.Time)", "remember(w, base, objectlog.Timestamp(time.Now().UnixNano()))"},
+		{"import (\n", "import (\n\t\"time\"\n"}}, histories},
+	{"H32", "an entry of a later format is read like today's", "metadata/shardlog/codec.go", []edit{
+		{"binary.BigEndian.Uint16(b[magicBytes:]) != formatLevel:", "binary.BigEndian.Uint16(b[magicBytes:]) < formatLevel:"}}, shardlog},
+	{"I1", "a segment is committed before it is stored", "agent/write/commit.go", []edit{
+		{"\ts.uploading = true\n\tc.uploads++\n", "\ts.uploading = true\n\tc.uploads++\n\ts.stored = s.encoded != nil\n"}}, writing},
+	{"S1", "a leader serves without a barrier", "metadata/shardlog/follow.go", []edit{
+		{"\t\tc.phase = phaseBarrier\n", "\t\tc.beginLeading()\n"}}, shardlog},
+	{"S2", "a replay does not stop at a later epoch", "metadata/shardlog/ring.go", []edit{
+		{"if c.mine && s.entry.epoch > c.epoch { // deposed between claim and barrier\n\t\tc.depose()\n\t}", ""},
+		{"\tif c.mine && c.tip.epoch > c.epoch { // the followed state or the snapshot is a later leader's\n\t\tc.depose()\n\t}\n", "", "metadata/shardlog/follow.go"}}, shardlog},
+	{"S3", "a moved limit counts before the pointer is confirmed", "metadata/shardlog/checkpoint.go", []edit{
+		{"\t\tl.cur = c.snap.at\n\t}).moves = c.snap\n", "\t\tl.cur = c.snap.at\n\t}).moves = c.snap\n\tc.lease.prev = c.put.next.prev\n"}}, shardlog},
+}
