@@ -278,6 +278,28 @@ func TestManyReadersOfASegmentCostOneGet(t *testing.T) {
 	want(t, "gets", s.bucket.Count(objmem.OpGet)-before, 1)
 }
 
+func TestReplayOfOldDataDoesNotHoldUpTailReaders(t *testing.T) {
+	a := filled(t, newStores(), "old", "new")
+	for range catchUpReads {
+		a.blocks.catchUp <- struct{}{} // as many GETs of old data as may be in flight
+	}
+	old := make(chan FetchedPartition)
+	go func() {
+		old <- a.Fetch(t.Context(), FetchRequest{BytesMax: 1, Partitions: []FetchPartition{at("orders", 0, 0)}})[0]
+	}()
+	want(t, "read at the tail", decode(t, a.fetchOne(t, "orders", 1))[0], "new")
+	select {
+	case f := <-old:
+		t.Errorf("a read of old data did not wait for its pool: %+v", f)
+	default:
+	}
+	<-a.blocks.catchUp
+	want(t, "old data", decode(t, <-old)[0], "old")
+	for range catchUpReads - 1 {
+		<-a.blocks.catchUp
+	}
+}
+
 func TestReadersOfManyPartitionsOfASegmentCostFewRequests(t *testing.T) {
 	s := newStores()
 	a := start(t, s, testConfig())

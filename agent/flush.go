@@ -47,7 +47,8 @@ type writer struct {
 func newWriter(cfg Config, shards []shard) *writer {
 	w := &writer{shards: shards, random: cfg.Random, timeout: cfg.ProduceTimeout, start: time.Now(),
 		room: make(chan struct{}), wakeMore: make(chan struct{}, 1)}
-	w.core = write.NewCore(write.Config{Shards: len(shards), BufferBytesMax: cfg.BufferBytesMax, SegmentBytesMax: cfg.SegmentBytesMax,
+	// While a segment is uploaded its records are held twice: by those who wait for them, and in its body.
+	w.core = write.NewCore(write.Config{Shards: len(shards), BufferBytesMax: cfg.BufferBytesMax / 2, SegmentBytesMax: cfg.SegmentBytesMax,
 		FlushRate: cfg.FlushRate, FlushBurst: cfg.FlushBurst, FlushFreely: cfg.FlushFreely, Timeout: cfg.ProduceTimeout, UploadsMax: uploadsMax})
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	return w

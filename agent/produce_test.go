@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/splashdam/splashdam/agent/write"
 	"github.com/splashdam/splashdam/metadata"
 	metamem "github.com/splashdam/splashdam/metadata/mem"
 	"github.com/splashdam/splashdam/objectlog"
@@ -373,6 +374,22 @@ func TestStoreThatStaysAwayMakesTheOutcomeUnknown(t *testing.T) {
 	}
 }
 
+func TestFlushesByTimeAreDrivenByTheClock(t *testing.T) {
+	cfg := testConfig()
+	cfg.FlushFreely, cfg.FlushRate, cfg.FlushBurst = false, 50, 1
+	a := start(t, newStores(), cfg)
+	a.topic(t, "orders", 1)
+	began := time.Now()
+	for range 5 {
+		if r := a.produce(t, values("orders", 0, "a")); r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+	if d := time.Since(began); d < 80*time.Millisecond {
+		t.Errorf("5 records one by one took %v, want 4 waits of 20 ms", d)
+	}
+}
+
 func TestFullBufferAnswersBusyAndTakesAgainWhenThereIsRoom(t *testing.T) {
 	s := newStores()
 	cfg := testConfig()
@@ -405,6 +422,19 @@ func TestFullBufferAnswersBusyAndTakesAgainWhenThereIsRoom(t *testing.T) {
 	}
 	if r := <-second; r.Err != nil {
 		t.Error(r.Err)
+	}
+}
+
+func TestBatchThatIsInTheLogInPartIsUnknownNotFailed(t *testing.T) {
+	p := &Pending{topics: []string{"orders"}, results: []ProduceResult{{Positions: unplaced(2, AnyPartition)}}, open: []int{2}, left: 2, done: make(chan struct{})}
+	for i, reason := range []metadata.Reason{metadata.ReasonNone, metadata.ReasonUnknownTopic} {
+		b := &write.Batch{Partition: objectlog.Partition(i), Records: make([]objectlog.Record, 1), Owner: &share{pending: p, index: []int32{int32(i)}}}
+		p.answer(write.Answer{Batch: b, Parts: []write.Part{{Records: 1, Base: 5, Reason: reason}}})
+	}
+	r := p.Wait(t.Context())[0]
+	wantErr(t, "half a batch", r.Err, OutcomeUnknown)
+	if want := []Position{{0, 5}, {AnyPartition, objectlog.NoOffset}}; !slices.Equal(r.Positions, want) {
+		t.Errorf("positions %v, want %v", r.Positions, want)
 	}
 }
 

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/splashdam/splashdam/metadata"
@@ -17,6 +18,8 @@ const (
 	producerLife = 24 * time.Hour
 	expireEvery  = time.Hour
 	topicsPage   = 256
+	// trimsPerProposal keeps a proposal far below the size of an entry.
+	trimsPerProposal = 256
 )
 
 // retain trims, in every shard that is led here, what is older or larger than its topic's settings allow.
@@ -59,7 +62,7 @@ func (a *Agent) retainOnce(ctx context.Context) {
 	}
 }
 
-// retainTopic trims the partitions of one topic, all of a shard in one proposal.
+// retainTopic trims the partitions of one topic, those of a shard together.
 func (a *Agent) retainTopic(ctx context.Context, t metadata.Topic, now objectlog.Timestamp) {
 	if t.Settings.RetentionMillis() < 0 && t.Settings.RetentionBytes() < 0 {
 		return
@@ -80,12 +83,11 @@ func (a *Agent) retainTopic(ctx context.Context, t metadata.Topic, now objectlog
 				}
 			}
 		})
-		if len(trims) == 0 {
-			continue
-		}
-		// An unknown outcome is no loss: the next round finds what is left to trim.
-		if _, err := s.log.Propose(ctx, trims); err != nil && ctx.Err() == nil {
-			slog.Warn("trim by retention", "topic", t.Name, "shard", shard, "err", err)
+		for some := range slices.Chunk(trims, trimsPerProposal) {
+			// An unknown outcome is no loss: the next round finds what is left to trim.
+			if _, err := s.log.Propose(ctx, some); err != nil && ctx.Err() == nil {
+				slog.Warn("trim by retention", "topic", t.Name, "shard", shard, "err", err)
+			}
 		}
 	}
 }
