@@ -17,7 +17,7 @@ import (
 type stream struct {
 	rpc    *connect.BidiStreamForClientSimple[splashdamv1.ProduceStreamRequest, splashdamv1.ProduceStreamResponse]
 	cancel context.CancelFunc
-	until  time.Time   // when it is replaced, for a load balancer's sake
+	until  time.Time   // when it is replaced, for a load balancer's sake; under Producer.mu
 	watch  *time.Timer // cancels the stream when requests wait for RequestTimeout without any answer; under Producer.mu
 
 	flights  []*flight // without answer, oldest first; under Producer.mu
@@ -65,7 +65,11 @@ func (p *Producer) sendOnStream(f *flight, req *splashdamv1.ProduceRequest) {
 	s.flights = append(s.flights, f)
 	p.mu.Unlock()
 	if err := s.rpc.Send(&splashdamv1.ProduceStreamRequest{CorrelationId: f.correlation, Request: req}); err != nil {
-		s.cancel() // the receiver learns the cause, and lands the flight
+		// The agent ended the stream: the receiver learns why, and lands the flight. Cancelling would hide the cause.
+		_ = s.rpc.CloseRequest()
+		p.mu.Lock()
+		s.until = time.Time{} // nothing more goes this way
+		p.mu.Unlock()
 	}
 }
 
