@@ -50,7 +50,10 @@ func describe(err error) (line string, code int) {
 		agents *client.Error
 	)
 	if errors.As(err, &agents) && agents.Reason != "" && !errors.Is(err, client.ErrUnknownOutcome) {
-		text = agents.Message // the agent's own words are complete: operation, object, cause, what to do
+		text = agents.Message // an agent's own words are complete: operation, object, cause, what to do
+		if !strings.Contains(text, ": ") {
+			text = agents.Op + ": " + text // the client's own are the cause alone
+		}
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		text += " (is a broker running there? \"splashdam dev\" starts one)"
