@@ -2,7 +2,9 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/splashdam/splashdam/agent/write"
 	"github.com/splashdam/splashdam/metadata"
@@ -16,6 +18,9 @@ type lagging struct {
 	behind []metadata.Command
 	seq    metadata.Seq
 	reads  int // current ones
+
+	proposals int
+	outcomes  []error // of the proposals in turn; nil and unknown ones are applied, and behind the last all succeed
 }
 
 func (l *lagging) Current(context.Context) (metadata.Seq, error) {
@@ -30,9 +35,27 @@ func (l *lagging) Current(context.Context) (metadata.Seq, error) {
 	return l.seq, nil
 }
 
-func (l *lagging) Propose(context.Context, []metadata.Command) (shardlog.Receipt, error) {
-	return shardlog.Receipt{}, shardlog.ErrNotLeader
+func (l *lagging) Propose(_ context.Context, commands []metadata.Command) (shardlog.Receipt, error) {
+	var err error
+	if l.proposals < len(l.outcomes) {
+		err = l.outcomes[l.proposals]
+	}
+	l.proposals++
+	if errors.Is(err, shardlog.ErrNotLeader) {
+		return shardlog.Receipt{}, err
+	}
+	r := shardlog.Receipt{Seq: l.seq}
+	for _, c := range commands {
+		result, err := l.state.Apply(metadata.Position{Seq: l.seq, Epoch: 1, Time: 1}, c)
+		if err != nil {
+			return r, err
+		}
+		r.Results = append(r.Results, result)
+	}
+	l.seq++
+	return r, err
 }
+
 func (l *lagging) Read(f func(metadata.Seq)) { f(l.seq) }
 func (l *lagging) Changed() <-chan struct{}  { return make(chan struct{}) }
 func (l *lagging) Status() shardlog.Status   { return shardlog.Status{Role: shardlog.RoleFollowing} }
@@ -115,4 +138,30 @@ func TestObjectThatIsGoneIsNoAlarmWhenTheCurrentPlanDoesNotNameIt(t *testing.T) 
 	}
 	f = a.Fetch(t.Context(), FetchRequest{Partitions: []FetchPartition{at("orders", 0, 0)}})[0]
 	wantErr(t, "asked again", f.Err, OutOfRange)
+}
+
+func TestCommandsOfUnknownOutcomeAreProposedAgainUnlessTheyWouldCountTwice(t *testing.T) {
+	a, l, _ := follower(t)
+	id := objectlog.UUID{5}
+	l.add(metadata.CreateTopic{ID: id, Name: "orders", Partitions: 1}.Command(), metadata.AddPartitions{Topic: id, To: 1}.Command(),
+		metadata.ActivateTopic{ID: id, Partitions: 1}.Command())
+	set := func(s metadata.Settings) (metadata.Settings, error) { s["retention.ms"] = "5"; return s, nil }
+
+	l.proposals, l.outcomes = 0, []error{shardlog.ErrNotLeader, shardlog.ErrUnknown}
+	if got, err := a.TrimPartition(t.Context(), "orders", 0, 0); err != nil || got != 0 || l.proposals != 3 {
+		t.Errorf("trim: %d, %v after %d proposals, want success with the third", got, err, l.proposals)
+	}
+	l.proposals, l.outcomes = 0, []error{shardlog.ErrNotLeader, shardlog.ErrUnknown}
+	_, err := a.AlterTopic(t.Context(), "orders", 0, set, false)
+	wantErr(t, "alter", err, OutcomeUnknown)
+	want(t, "proposals of alter", l.proposals, 2)
+
+	l.proposals, l.outcomes = 0, nil
+	for range 1000 {
+		l.outcomes = append(l.outcomes, shardlog.ErrNotLeader)
+	}
+	a.cfg.ProduceTimeout = 150 * time.Millisecond
+	wantErr(t, "delete without a leader", a.DeleteTopic(t.Context(), "orders", 0), Unavailable)
+	l.outcomes[l.proposals] = shardlog.ErrUnknown
+	wantErr(t, "delete, perhaps appended, then without a leader", a.DeleteTopic(t.Context(), "orders", 0), OutcomeUnknown)
 }

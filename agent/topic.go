@@ -179,7 +179,7 @@ func (a *Agent) AlterTopic(ctx context.Context, name string, version int64, chan
 			return t, nil
 		}
 		// The change was made from this version, so it must not meet another one.
-		r, err := a.changeTopic(ctx, metadata.AlterTopic{ID: t.ID, Version: t.Version, Settings: settings}.Command())
+		r, err := topicResult(a.proposeOnce(ctx, catalogShard, metadata.AlterTopic{ID: t.ID, Version: t.Version, Settings: settings}.Command()))
 		if errors.Is(err, metadata.ReasonTopicChanged) && version == 0 && ctx.Err() == nil {
 			continue
 		}
@@ -207,6 +207,9 @@ func (a *Agent) DeleteTopic(ctx context.Context, name string, version int64) err
 	t, err := a.findCurrent(ctx, name, version)
 	if err == nil {
 		_, err = a.changeTopic(ctx, metadata.DeleteTopic{ID: t.ID, Version: version}.Command())
+		if errors.Is(err, metadata.ReasonUnknownTopic) {
+			return nil // it was found just now, so this is an earlier attempt of ours, or of others with the same aim
+		}
 	}
 	if err != nil {
 		return topicError("delete topic", name, err)
@@ -300,7 +303,10 @@ func (a *Agent) DescribePartitions(ctx context.Context, t metadata.Topic) []Part
 
 // changeTopic proposes a command of the catalog and answers its result; the result's reason is the error.
 func (a *Agent) changeTopic(ctx context.Context, c metadata.Command) (metadata.TopicResult, error) {
-	result, err := a.propose(ctx, catalogShard, c)
+	return topicResult(a.propose(ctx, catalogShard, c))
+}
+
+func topicResult(result any, err error) (metadata.TopicResult, error) {
 	if err != nil {
 		return metadata.TopicResult{}, err
 	}
@@ -311,10 +317,23 @@ func (a *Agent) changeTopic(ctx context.Context, c metadata.Command) (metadata.T
 	return r, nil
 }
 
-// propose appends one command and answers its result. While the shard has no leader it waits, as long as ctx lasts.
+// propose appends one command and answers its result. While the shard has no leader it waits, as long as ctx lasts. Of unknown
+// outcome, it proposes the command again: all but AlterTopic do nothing the second time.
 func (a *Agent) propose(ctx context.Context, shard objectlog.Shard, c metadata.Command) (any, error) {
+	return a.proposeUntil(ctx, shard, c, func(err error) bool {
+		return errors.Is(err, shardlog.ErrNotLeader) || errors.Is(err, shardlog.ErrUnknown)
+	})
+}
+
+// proposeOnce is propose for a command that must not be repeated.
+func (a *Agent) proposeOnce(ctx context.Context, shard objectlog.Shard, c metadata.Command) (any, error) {
+	return a.proposeUntil(ctx, shard, c, func(err error) bool { return errors.Is(err, shardlog.ErrNotLeader) })
+}
+
+func (a *Agent) proposeUntil(ctx context.Context, shard objectlog.Shard, c metadata.Command, again func(error) bool) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.ProduceTimeout)
 	defer cancel()
+	cause := Unavailable // until a proposal may have been appended
 	for {
 		receipt, err := a.shards[shard].log.Propose(ctx, []metadata.Command{c})
 		switch {
@@ -324,14 +343,17 @@ func (a *Agent) propose(ctx context.Context, shard objectlog.Shard, c metadata.C
 			}
 			return receipt.Results[0], nil
 		case errors.Is(err, shardlog.ErrHalted):
-			return nil, because(Unavailable, err)
+			return nil, because(cause, err)
 		case !errors.Is(err, shardlog.ErrNotLeader):
-			return nil, because(OutcomeUnknown, err)
+			cause = OutcomeUnknown
+		}
+		if !again(err) {
+			return nil, because(cause, err)
 		}
 		select {
 		case <-time.After(proposeRetry):
 		case <-ctx.Done():
-			return nil, because(Unavailable, err)
+			return nil, because(cause, err)
 		}
 	}
 }
