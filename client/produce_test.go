@@ -290,7 +290,7 @@ func TestAnswerOutOfTurnIsNotBelieved(t *testing.T) {
 func TestUnknownOutcomeIsReportedAsSuchAfterTheDeliveryTimeout(t *testing.T) {
 	b := newBench(t, 1)
 	b.faults = func(string, int32, int) fault { return undecided }
-	p := b.producer(t, client.ProducerConfig{DeliveryTimeout: 150 * time.Millisecond})
+	p := b.producer(t, client.ProducerConfig{DeliveryTimeout: 500 * time.Millisecond})
 	_, err := p.ProduceSync(within(t), to(0, 0))
 	if !errors.Is(err, client.ErrUnknownOutcome) {
 		t.Fatalf("got %v", err)
@@ -302,7 +302,7 @@ func TestUnknownOutcomeIsReportedAsSuchAfterTheDeliveryTimeout(t *testing.T) {
 
 func TestNothingSentIsADefiniteFailure(t *testing.T) {
 	b := newBench(t, 1)
-	p := b.producer(t, client.ProducerConfig{DeliveryTimeout: 200 * time.Millisecond})
+	p := b.producer(t, client.ProducerConfig{DeliveryTimeout: time.Second})
 	if _, err := p.ProduceSync(within(t), to(0, 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -446,13 +446,13 @@ func TestSlowServerMeetsTheRequestTimeout(t *testing.T) {
 	f.addTopic("matches", 1)
 	f.hold = make(chan struct{})
 	cfg := impatient(f)
-	cfg.RequestTimeout = 100 * time.Millisecond
+	cfg.RequestTimeout = 300 * time.Millisecond
 	c, err := client.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	p, err := c.NewProducer(client.ProducerConfig{DeliveryTimeout: 300 * time.Millisecond})
+	p, err := c.NewProducer(client.ProducerConfig{DeliveryTimeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
