@@ -162,7 +162,7 @@ func (c *Core) decideLease(v verdict, current *metadata.Item) {
 // loseLease judges a refusal by holder and epoch: only a later epoch may have taken my place.
 func (c *Core) loseLease(put *leasePut, current metadata.Item) {
 	if put.claim {
-		c.phase = phaseFollowing
+		c.phase, c.resigning = phaseFollowing, false
 		c.watch = watch{}
 		c.arm(timerLease, c.cfg.Lease/3)
 		c.adopt(current, put.cond.Rev)

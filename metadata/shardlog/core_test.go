@@ -119,7 +119,7 @@ func TestDeadLeaderIsReplacedAfterTheLeaseTime(t *testing.T) {
 	}
 }
 
-func TestFailedReadsAndPausesAreNotObservation(t *testing.T) {
+func TestFailedReadsAreNotObservation(t *testing.T) {
 	w := newWorld(t, 64)
 	a := w.start()
 	w.untilLeading(a)
@@ -134,11 +134,14 @@ func TestFailedReadsAndPausesAreNotObservation(t *testing.T) {
 		}
 		return []Event{ItemRead{ID: g.ID, Err: errors.New("down")}}, true
 	}
-	w.pass(20 * time.Second)
-	down = false
-	w.pass(2 * time.Second)
-	if b.status().Role != RoleFollowing {
-		t.Errorf("claimed without having observed for the lease time: %+v", b.status())
+	for _, outage := range []time.Duration{20 * time.Second, 2500 * time.Millisecond} {
+		down = true
+		w.pass(outage)
+		down = false
+		w.pass(2 * time.Second)
+		if b.status().Role != RoleFollowing {
+			t.Errorf("claimed %v after an outage of %v", 2*time.Second, outage)
+		}
 	}
 	w.untilLeading(b)
 }
@@ -318,15 +321,19 @@ func TestTimeInEntriesIsMonotone(t *testing.T) {
 	w := newWorld(t, 64)
 	a := w.start()
 	w.untilLeading(a)
+	w.pass(10 * time.Second)
 	a.must("x")
-	a.step(Proposed{ID: 7, Commands: []metadata.Command{{Kind: kindItem, Body: []byte("y")}}})
 	before := a.core.tip.time
-	a.core.now.Wall = 0
-	effects := a.core.Step(Now{Mono: w.now, Wall: 5}, Proposed{ID: 8})
-	_ = effects
-	w.settle()
-	if a.core.tip.time < before {
-		t.Errorf("time fell from %d to %d", before, a.core.tip.time)
+	w.back = 5 * time.Second // the wall clock steps back
+	a.must("y")
+	if got := a.core.tip.time; got != before {
+		t.Errorf("time went from %d to %d", before, got)
+	}
+	a.kill()
+	b := w.start()
+	w.untilLeading(b)
+	if got := b.core.tip.time; got < before {
+		t.Errorf("a successor's time fell from %d to %d", before, got)
 	}
 }
 
@@ -349,4 +356,56 @@ func TestIdleLeaderOnlyRenews(t *testing.T) {
 	if puts < 55 || puts > 65 || others != 0 {
 		t.Errorf("%d puts of the lease item and %d other requests in a minute", puts, others)
 	}
+}
+
+func TestHandOffThatNobodyTookDoesNotWeakenTheNextTenure(t *testing.T) {
+	w := newWorld(t, 64)
+	a := w.start()
+	w.untilLeading(a)
+	b := w.start()
+	b.step(Ranked{Rank: -1})
+	w.pass(time.Second)
+	b.step(HolderGone{Holder: a.boot})
+	a.step(Resign{})
+	w.settle()
+	a.step(Ranked{Rank: 0}) // it thinks better of it
+	w.untilLeading(a)
+	w.pass(10 * time.Second) // b looks at the lease item
+	b.step(Ranked{Rank: 0})
+	w.pass(20 * time.Second)
+	if a.status().Role != RoleLeading || b.status().Role != RoleFollowing {
+		t.Errorf("a %+v, b %+v", a.status(), b.status())
+	}
+}
+
+func TestLeaderRenewsDuringALongReplay(t *testing.T) {
+	w := newWorld(t, 64)
+	a := w.start()
+	w.untilLeading(a)
+	for i := range 20 {
+		a.must(fmt.Sprint(i))
+	}
+	b := w.start()
+	w.until("b follows", func() bool { return b.status().Role == RoleFollowing })
+	b.step(Ranked{Rank: -1})
+	a.must("more") // which b has not seen
+	a.kill()
+	slow := true
+	w.fault = func(n *node, e Effect) ([]Event, bool) { // b claims, and cannot read the ring for a minute
+		g, ok := e.(GetItem)
+		if !ok || !slow || n != b || g.Key == metadata.LeaseKey(testShard) {
+			return nil, false
+		}
+		return []Event{ItemRead{ID: g.ID, Err: errors.New("slow")}}, true
+	}
+	b.step(Ranked{Rank: 0})
+	b.step(HolderGone{Holder: a.boot})
+	w.pass(5 * time.Second)
+	c := w.start()
+	w.pass(time.Minute)
+	if b.status().Role != RoleClaiming || c.status().Role != RoleFollowing || b.status().Epoch != 2 {
+		t.Errorf("b %+v, c %+v", b.status(), c.status())
+	}
+	slow = false
+	w.untilLeading(b)
 }

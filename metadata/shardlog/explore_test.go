@@ -283,7 +283,7 @@ var models = []struct {
 	{"laps and crashes", 1, false, bounds{slots: 2, maxSeq: 4, maxEpoch: 3, every: 100, proposals: 2, crashes: 2}},
 	{"snapshots", 1, false, bounds{slots: 3, maxSeq: 5, maxEpoch: 2, every: 2, proposals: 4, crashes: 1, torn: 1}},
 	{"late deletes", 1, false, bounds{slots: 3, maxSeq: 5, maxEpoch: 2, every: 2, proposals: 4, crashes: 1, lateDeletes: true}},
-	{"resignation", 2, false, bounds{slots: 4, maxSeq: 1, maxEpoch: 2, every: 100, proposals: 1, resigns: 1}},
+	{"resignation", 2, false, bounds{slots: 4, maxSeq: 1, maxEpoch: 2, every: 100, resigns: 1}},
 	{"renewal", 2, false, bounds{slots: 4, maxSeq: 0, maxEpoch: 2, every: 100, renewals: 1}},
 
 	{"resignation and more", 2, true, bounds{slots: 4, maxSeq: 2, maxEpoch: 2, every: 100, proposals: 1, resigns: 1}},

@@ -39,7 +39,7 @@ func (c *Core) seek(why string) {
 	c.find = leaseRead{why: why}
 	c.armed[timerLease] = 0
 	if !c.mine {
-		c.put = nil // a claim that lands later is noticed as mine
+		c.put, c.resigning = nil, false // a claim that lands later is noticed as mine
 	}
 }
 
@@ -118,6 +118,9 @@ func (c *Core) adopt(item metadata.Item, floor metadata.Rev) bool {
 		return false
 	case c.mine && l.epoch == c.epoch: // a put of mine, whose own answer will tell
 		return true
+	}
+	if l.epoch != c.lease.epoch {
+		c.gone = objectlog.UUID{} // whoever it was, another tenure began
 	}
 	c.lease, c.leaseRev = l, item.Rev
 	if c.mine {

@@ -37,60 +37,64 @@ func (w *world) edit(k metadata.Key, change func(*metadata.Item)) {
 	w.table[k] = i
 }
 
+var leaseKey = metadata.LeaseKey(testShard)
+
+// damages are what may happen to the stores of a filled world, and what the error must say.
+var damages = []struct {
+	name   string
+	damage func(*world)
+	want   []string
+}{
+	{"slot missing", func(w *world) { delete(w.table, w.slotKey(10)) }, []string{"seq 10", "want a slot", "found none"}},
+	{"slot flipped", func(w *world) { w.edit(w.slotKey(10), func(i *metadata.Item) { i.Value[70] ^= 1 }) }, []string{"seq 10", "CRC32C"}},
+	{"slot empty", func(w *world) { w.edit(w.slotKey(10), func(i *metadata.Item) { i.Value = nil }) }, []string{"seq 10", "magic"}},
+	{"slot of a later format", func(w *world) { w.edit(w.slotKey(10), func(i *metadata.Item) { i.Value[5] = 9 }) }, []string{"format level 9, this program knows 1"}},
+	{"slot one lap too old", func(w *world) { w.edit(w.slotKey(10), func(i *metadata.Item) { i.Rev -= 32 }) }, []string{"seq 10", "found seq -22"}},
+	{"slot of no such seq", func(w *world) { w.edit(w.slotKey(10), func(i *metadata.Item) { i.Rev += 3 }) }, []string{"found seq 13"}},
+	{"slot overwritten", func(w *world) { w.edit(w.slotKey(10), func(i *metadata.Item) { i.Rev += 16 }) }, []string{"slot of seq 10 holds seq 26"}},
+	{"slot with another entry", func(w *world) {
+		w.edit(w.slotKey(10), func(i *metadata.Item) {
+			e, _ := decodeEntry(i.Value)
+			e.prevHash[0] ^= 1
+			i.Value = e.encode()
+		})
+	}, []string{"previous hash"}},
+	{"slot with an entry of another ring", func(w *world) {
+		w.edit(w.slotKey(10), func(i *metadata.Item) {
+			e, _ := decodeEntry(i.Value)
+			e.ring[0] ^= 1
+			i.Value = e.encode()
+		})
+	}, []string{"of ring ab"}},
+	{"slot with an entry of a lower epoch", func(w *world) {
+		w.edit(w.slotKey(10), func(i *metadata.Item) {
+			e, _ := decodeEntry(i.Value)
+			e.epoch = 0
+			i.Value = e.encode()
+		})
+	}, []string{"epoch 0 below 1"}},
+	{"poison", func(w *world) {
+		w.edit(w.slotKey(10), func(i *metadata.Item) {
+			e, _ := decodeEntry(i.Value)
+			e.commands[0].Body = []byte("poison")
+			i.Value = e.encode()
+		})
+	}, []string{"seq 10", "poison"}},
+	{"command of an unknown kind", func(w *world) {
+		w.edit(w.slotKey(10), func(i *metadata.Item) {
+			e, _ := decodeEntry(i.Value)
+			e.commands[0].Kind = 99
+			i.Value = e.encode()
+		})
+	}, []string{"command of kind 99"}},
+	{"lease item missing", func(w *world) { delete(w.table, leaseKey) }, []string{"lease item shard#3", "found none"}},
+	{"lease item flipped", func(w *world) { w.edit(leaseKey, func(i *metadata.Item) { i.Value[30] ^= 1 }) }, []string{"lease item", "CRC32C"}},
+	{"lease item of a later format", func(w *world) { w.edit(leaseKey, func(i *metadata.Item) { i.Value[5] = 9 }) }, []string{"format level 9"}},
+	{"both snapshots missing", func(w *world) { clear(w.snapshots) }, []string{"snapshots of seq", "not found"}},
+}
+
 func TestDamageStopsTheShardLoudly(t *testing.T) {
-	leaseKey := metadata.LeaseKey(testShard)
-	for _, x := range []struct {
-		name   string
-		damage func(*world)
-		want   []string
-	}{
-		{"slot missing", func(w *world) { delete(w.table, w.slotKey(10)) }, []string{"seq 10", "want a slot", "found none"}},
-		{"slot flipped", func(w *world) { w.edit(w.slotKey(10), func(i *metadata.Item) { i.Value[70] ^= 1 }) }, []string{"seq 10", "CRC32C"}},
-		{"slot empty", func(w *world) { w.edit(w.slotKey(10), func(i *metadata.Item) { i.Value = nil }) }, []string{"seq 10", "magic"}},
-		{"slot of a later format", func(w *world) { w.edit(w.slotKey(10), func(i *metadata.Item) { i.Value[5] = 9 }) }, []string{"format level 9, this program knows 1"}},
-		{"slot one lap too old", func(w *world) { w.edit(w.slotKey(10), func(i *metadata.Item) { i.Rev -= 32 }) }, []string{"seq 10", "found seq -22"}},
-		{"slot of no such seq", func(w *world) { w.edit(w.slotKey(10), func(i *metadata.Item) { i.Rev += 3 }) }, []string{"found seq 13"}},
-		{"slot overwritten", func(w *world) { w.edit(w.slotKey(10), func(i *metadata.Item) { i.Rev += 16 }) }, []string{"slot of seq 10 holds seq 26"}},
-		{"slot with another entry", func(w *world) {
-			w.edit(w.slotKey(10), func(i *metadata.Item) {
-				e, _ := decodeEntry(i.Value)
-				e.prevHash[0] ^= 1
-				i.Value = e.encode()
-			})
-		}, []string{"previous hash"}},
-		{"slot with an entry of another ring", func(w *world) {
-			w.edit(w.slotKey(10), func(i *metadata.Item) {
-				e, _ := decodeEntry(i.Value)
-				e.ring[0] ^= 1
-				i.Value = e.encode()
-			})
-		}, []string{"of ring ab"}},
-		{"slot with an entry of a lower epoch", func(w *world) {
-			w.edit(w.slotKey(10), func(i *metadata.Item) {
-				e, _ := decodeEntry(i.Value)
-				e.epoch = 0
-				i.Value = e.encode()
-			})
-		}, []string{"epoch 0 below 1"}},
-		{"poison", func(w *world) {
-			w.edit(w.slotKey(10), func(i *metadata.Item) {
-				e, _ := decodeEntry(i.Value)
-				e.commands[0].Body = []byte("poison")
-				i.Value = e.encode()
-			})
-		}, []string{"seq 10", "poison"}},
-		{"command of an unknown kind", func(w *world) {
-			w.edit(w.slotKey(10), func(i *metadata.Item) {
-				e, _ := decodeEntry(i.Value)
-				e.commands[0].Kind = 99
-				i.Value = e.encode()
-			})
-		}, []string{"command of kind 99"}},
-		{"lease item missing", func(w *world) { delete(w.table, leaseKey) }, []string{"lease item shard#3", "found none"}},
-		{"lease item flipped", func(w *world) { w.edit(leaseKey, func(i *metadata.Item) { i.Value[30] ^= 1 }) }, []string{"lease item", "CRC32C"}},
-		{"lease item of a later format", func(w *world) { w.edit(leaseKey, func(i *metadata.Item) { i.Value[5] = 9 }) }, []string{"format level 9"}},
-		{"both snapshots missing", func(w *world) { clear(w.snapshots) }, []string{"snapshots of seq", "not found"}},
-	} {
+	for _, x := range damages {
 		t.Run(x.name, func(t *testing.T) {
 			w := filled(t)
 			x.damage(w)

@@ -98,6 +98,7 @@ func (l *list) Restore(b []byte) error {
 type world struct {
 	t         testing.TB
 	now       time.Duration
+	back      time.Duration // how far the wall clock has stepped back
 	table     map[metadata.Key]metadata.Item
 	store     metadata.Table // if set, instead of table
 	snapshots map[objectlog.SnapshotName][]byte
@@ -164,7 +165,9 @@ func (w *world) start(change ...func(*Config, *list)) *node {
 	return n
 }
 
-func (w *world) wall() objectlog.Timestamp { return objectlog.Timestamp(1000 + w.now/time.Millisecond) }
+func (w *world) wall() objectlog.Timestamp {
+	return objectlog.Timestamp(100_000 + (w.now-w.back)/time.Millisecond)
+}
 
 func (n *node) step(e Event) {
 	if n.dead {
