@@ -15,6 +15,7 @@ import (
 
 	"github.com/splashdam/splashdam/agent"
 	"github.com/splashdam/splashdam/agent/rpc"
+	"github.com/splashdam/splashdam/metadata/shardlog"
 )
 
 func newDev(env *environment) *cobra.Command {
@@ -71,17 +72,17 @@ func (env *environment) dev(ctx context.Context) error {
 		return explainData(c.Data, err)
 	}
 	server := rpc.NewServer(rpc.New(rpc.Config{Version: readVersion().Version, Logger: env.newLogger()}, rpc.FromAgent(engine)))
-	return env.serve(ctx, listener, engine, server, started)
+	return env.serve(ctx, listener, engine, server, stores.failure, started)
 }
 
 // serve runs engine and server until ctx ends or one of them fails.
-func (env *environment) serve(ctx context.Context, listener net.Listener, engine *agent.Agent, server *http.Server, started time.Time) error {
+func (env *environment) serve(ctx context.Context, listener net.Listener, engine *agent.Agent, server *http.Server, failure *readFailure, started time.Time) error {
 	running, stopEngine := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopEngine()
 	engineDone, serverDone := make(chan error, 1), make(chan error, 1)
 	go func() { engineDone <- engine.Run(running) }()
 
-	if err := awaitReady(ctx, engine, engineDone); err != nil {
+	if err := awaitReady(ctx, engine, engineDone, failure); err != nil {
 		stopEngine()
 		return explainData(env.config.Data, err)
 	}
@@ -141,21 +142,33 @@ func ignoreCanceled(err error) error {
 	return err
 }
 
-// awaitReady waits until the engine can serve.
-func awaitReady(ctx context.Context, engine *agent.Agent, engineDone <-chan error) error {
-	poll := time.NewTicker(2 * time.Millisecond)
+// awaitReady waits until the engine can serve. A shard that halted on damaged state never will, nor will one whose state
+// can't be read: neither is waited for.
+func awaitReady(ctx context.Context, engine *agent.Agent, engineDone <-chan error, failure *readFailure) error {
+	poll, patience := time.NewTicker(time.Millisecond), time.After(startPatience)
 	defer poll.Stop()
-	for engine.Ready() != nil {
+	for {
+		err := engine.Ready()
+		if err == nil || errors.Is(err, shardlog.ErrHalted) {
+			return err
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case err := <-engineDone:
 			return fmt.Errorf("start: %w", err)
+		case <-patience:
+			if damage := failure.latest(); damage != nil {
+				return damage
+			}
+			patience = time.After(startPatience)
 		case <-poll.C:
 		}
 	}
-	return nil
 }
+
+// startPatience is far more than a start takes.
+const startPatience = 2 * time.Second
 
 // greet says where the broker is and what to try next.
 func (env *environment) greet(address string, after time.Duration) {

@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/splashdam/splashdam/objectlog/metered"
 )
 
 // newRegistry holds what the process tells of itself; the decorators of the stores add theirs.
@@ -45,4 +47,31 @@ func serveMetrics(address string, registry *prometheus.Registry) (stop func(), e
 			fmt.Fprintln(os.Stderr, "metrics:", err)
 		}
 	}, nil
+}
+
+// storeMetrics shows what a store's meter counted, in Prometheus' words.
+type storeMetrics struct {
+	store    string // bucket or table
+	snapshot func() []metered.Series
+}
+
+var (
+	storeSeconds = prometheus.NewDesc("splashdam_store_request_duration_seconds",
+		"Time of requests to the stores.", []string{"store", "op", "outcome"}, nil)
+	storeBytes = prometheus.NewDesc("splashdam_store_bytes_total",
+		"Bytes of bodies and values sent to the stores or answered by them.", []string{"store", "op", "outcome"}, nil)
+)
+
+// Describe sends nothing, which makes the collector an unchecked one: two stores share the descriptions.
+func (storeMetrics) Describe(chan<- *prometheus.Desc) {}
+
+func (m storeMetrics) Collect(out chan<- prometheus.Metric) {
+	for _, s := range m.snapshot() {
+		buckets := map[float64]uint64{}
+		for i, bound := range metered.Bounds() {
+			buckets[bound.Seconds()] = s.Within[i]
+		}
+		out <- prometheus.MustNewConstHistogram(storeSeconds, s.Requests, s.Time.Seconds(), buckets, m.store, s.Op, s.Outcome)
+		out <- prometheus.MustNewConstMetric(storeBytes, prometheus.CounterValue, float64(s.Bytes), m.store, s.Op, s.Outcome)
+	}
 }

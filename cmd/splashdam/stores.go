@@ -4,16 +4,23 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/bolt"
+	tablemetered "github.com/splashdam/splashdam/metadata/metered"
+	tableretry "github.com/splashdam/splashdam/metadata/retry"
 	"github.com/splashdam/splashdam/objectlog"
 	"github.com/splashdam/splashdam/objectlog/file"
+	"github.com/splashdam/splashdam/objectlog/metered"
+	"github.com/splashdam/splashdam/objectlog/retry"
 )
 
 // The two embedded stores inside the data folder.
@@ -24,9 +31,10 @@ const (
 
 // stores are the bucket and the table, decorated, of one data folder.
 type stores struct {
-	bucket objectlog.Bucket
-	table  metadata.Table
-	close  func()
+	bucket  objectlog.Bucket
+	table   metadata.Table
+	failure *readFailure // of either
+	close   func()
 }
 
 // openStores opens the stores of a data folder, or makes them in an empty one. Half a data folder is damage, never a
@@ -60,7 +68,18 @@ func openStores(folder string, registry *prometheus.Registry) (stores, error) {
 		table.Close()
 		return stores{}, explainData(folder, err)
 	}
-	return stores{bucket: bucket, table: table, close: func() { table.Close() }}, nil
+	// One budget for both stores: in an outage the retries of one must not add to those of the other. Meters stand inside,
+	// so that they count what the disk was asked for.
+	policy := retry.Policy{Budget: retry.NewBudget(50), Attempts: 4, Base: 5 * time.Millisecond, PauseMax: time.Second, Sleep: retry.Sleep, Random: rand.Uint64}
+	meteredBucket, meteredTable := metered.New(bucket, time.Now), tablemetered.New(table, time.Now)
+	registry.MustRegister(storeMetrics{"bucket", meteredBucket.Snapshot}, storeMetrics{"table", meteredTable.Snapshot})
+	failure := &readFailure{}
+	return stores{
+		bucket:  watchedBucket{retry.New(meteredBucket, policy), failure},
+		table:   watchedTable{tableretry.New(meteredTable, policy), failure},
+		failure: failure,
+		close:   func() { table.Close() },
+	}, nil
 }
 
 func halfFolder(folder, missing string) error {
@@ -80,6 +99,8 @@ func hasEntries(folder string) (bool, error) {
 func explainData(folder string, err error) error {
 	e := &terminalError{op: "open", object: folder, cause: err}
 	switch {
+	case strings.Contains(err.Error(), "another process has it open"): // metadata/bolt's words; nobody else needs to tell them apart
+		e.cause, e.hint = errors.New("another process has it open"), "stop it, or choose another folder with --data"
 	case errors.Is(err, syscall.ENOSPC):
 		e.hint = "free some space; nothing acknowledged is lost"
 	case errors.Is(err, fs.ErrPermission):

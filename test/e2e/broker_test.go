@@ -197,7 +197,18 @@ func cleanEnvironment() []string {
 
 // call is one unary call in JSON, as curl makes it. It answers the status and the body as an object.
 func (b *broker) call(method, body string) (status int, answer map[string]any, err error) {
-	r, err := http.Post("http://"+b.address+"/splashdam.v1."+method, "application/json", strings.NewReader(body))
+	return b.callWithin(time.Minute, method, body)
+}
+
+// callWithin is a call with the deadline that the agent is told.
+func (b *broker) callWithin(timeout time.Duration, method, body string) (status int, answer map[string]any, err error) {
+	request, err := http.NewRequest(http.MethodPost, "http://"+b.address+"/splashdam.v1."+method, strings.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Connect-Timeout-Ms", fmt.Sprint(timeout.Milliseconds()))
+	r, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return 0, nil, err
 	}
