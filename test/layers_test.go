@@ -46,20 +46,25 @@ var layers = map[string]row{
 	"objectlog/file":          {may: []string{"objectlog"}},
 	"objectlog/mem":           {may: []string{"objectlog"}},
 	"objectlog/objectlogtest": {may: []string{"objectlog"}},
+	"objectlog/retry":         {may: []string{"objectlog"}},
+	"objectlog/metered":       {may: []string{"objectlog"}},
 
 	"metadata":              {may: []string{"objectlog"}, exports: 50}, // one type per command of the log, and its result
 	"metadata/shardlog":     {may: []string{"metadata", "objectlog"}},
 	"metadata/bolt":         {may: []string{"metadata", "objectlog"}},
 	"metadata/mem":          {may: []string{"metadata", "objectlog"}},
 	"metadata/metadatatest": {may: []string{"metadata"}},
+	"metadata/retry":        {may: []string{"metadata", "objectlog/retry"}},   // one budget for both stores
+	"metadata/metered":      {may: []string{"metadata", "objectlog/metered"}}, // one way to count for both
 
-	"agent":     {may: []string{"groups", "metadata", "metadata/shardlog", "objectlog"}, exports: 25},
-	"agent/rpc": {may: []string{"agent", "metadata", "objectlog", "proto/..."}},
+	"agent":       {may: []string{"agent/write", "metadata", "metadata/shardlog", "objectlog"}, exports: 25},
+	"agent/write": {may: []string{"metadata", "metadata/shardlog", "objectlog"}},
+	"agent/rpc":   {may: []string{"agent", "metadata", "metadata/shardlog", "objectlog", "proto/..."}}, // shardlog: its errors have codes
 
 	"proto/...": {may: []string{"proto/..."}, exports: unlimited},
 	"client":    {may: []string{"objectlog", "proto/..."}, exports: unlimited},
 
-	"cmd/splashdam": {may: []string{"agent", "agent/rpc", "client", "metadata", "metadata/bolt", "metadata/shardlog", "objectlog", "objectlog/file", "proto/..."}, exports: unlimited},
+	"cmd/splashdam": {may: []string{"agent", "agent/rpc", "client", "metadata/...", "objectlog/..."}, exports: unlimited},
 
 	"test":     {may: []string{anything}},
 	"test/...": {may: []string{anything}},
