@@ -18,6 +18,7 @@ type lagging struct {
 	behind []metadata.Command
 	seq    metadata.Seq
 	reads  int // current ones
+	role   shardlog.Role
 
 	proposals int
 	outcomes  []error // of the proposals in turn; nil and unknown ones are applied, and behind the last all succeed
@@ -58,7 +59,7 @@ func (l *lagging) Propose(_ context.Context, commands []metadata.Command) (shard
 
 func (l *lagging) Read(f func(metadata.Seq)) { f(l.seq) }
 func (l *lagging) Changed() <-chan struct{}  { return make(chan struct{}) }
-func (l *lagging) Status() shardlog.Status   { return shardlog.Status{Role: shardlog.RoleFollowing} }
+func (l *lagging) Status() shardlog.Status   { return shardlog.Status{Role: l.role, Applied: l.seq - 1} }
 func (l *lagging) add(c ...metadata.Command) { l.behind = append(l.behind, c...) }
 
 // follower is an agent that lags behind its only shard.
@@ -164,4 +165,19 @@ func TestCommandsOfUnknownOutcomeAreProposedAgainUnlessTheyWouldCountTwice(t *te
 	wantErr(t, "delete without a leader", a.DeleteTopic(t.Context(), "orders", 0), Unavailable)
 	l.outcomes[l.proposals] = shardlog.ErrUnknown
 	wantErr(t, "delete, perhaps appended, then without a leader", a.DeleteTopic(t.Context(), "orders", 0), OutcomeUnknown)
+}
+
+func TestCommandInFlightWhenItsShardHaltsHasAnUnknownOutcome(t *testing.T) {
+	for _, c := range []struct {
+		answer error
+		want   Fault
+	}{{shardlog.ErrNotLeader, Unavailable}, {shardlog.ErrUnknown, OutcomeUnknown}} {
+		a, l, _ := follower(t)
+		id := objectlog.UUID{5}
+		l.add(metadata.CreateTopic{ID: id, Name: "orders", Partitions: 1}.Command(), metadata.AddPartitions{Topic: id, To: 1}.Command(),
+			metadata.ActivateTopic{ID: id, Partitions: 1}.Command())
+		l.outcomes = []error{errors.Join(c.answer, shardlog.ErrHalted)}
+		wantErr(t, c.answer.Error(), a.DeleteTopic(t.Context(), "orders", 0), c.want)
+		want(t, "proposals", l.proposals, 1)
+	}
 }

@@ -342,12 +342,10 @@ func (a *Agent) proposeUntil(ctx context.Context, shard objectlog.Shard, c metad
 				return nil, because(InvalidRequest, refused)
 			}
 			return receipt.Results[0], nil
-		case errors.Is(err, shardlog.ErrHalted):
-			return nil, because(cause, err)
 		case !errors.Is(err, shardlog.ErrNotLeader):
-			cause = OutcomeUnknown
+			cause = OutcomeUnknown // also when the shard halted with the append in flight
 		}
-		if !again(err) {
+		if errors.Is(err, shardlog.ErrHalted) || !again(err) {
 			return nil, because(cause, err)
 		}
 		select {
