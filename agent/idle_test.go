@@ -19,7 +19,7 @@ func TestIdleClusterCostsOnlyLeasesAndHeartbeats(t *testing.T) {
 		a := start(t, s, testConfig())
 		a.topic(t, "orders", 100)
 		a.produce(t, values("orders", 0, "a"))
-		time.Sleep(2 * time.Hour) // of the bubble's clock: what follows the last entry is over, such as snapshots and expiry
+		<-time.After(2 * time.Hour) // of the bubble's clock: what follows the last entry is over, such as snapshots and expiry
 		var mu sync.Mutex
 		counts := make(map[string]int)
 		count := func(what string) {
@@ -44,7 +44,7 @@ func TestIdleClusterCostsOnlyLeasesAndHeartbeats(t *testing.T) {
 			count("other: " + r.Op.String() + " " + r.Key)
 			return objmem.None
 		})
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		mu.Lock()
 		defer mu.Unlock()
 		// Per hour: a lease renewal a second for each of two shards, a heartbeat every 10 s, a sweep a minute.
