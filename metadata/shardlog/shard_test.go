@@ -205,3 +205,22 @@ func BenchmarkAppend(b *testing.B) {
 		s.Read(func(metadata.Seq) { s.list.items = s.list.items[:0] })
 	}
 }
+
+// BenchmarkRestart is from Open to leading, with as many entries behind the snapshot as there can be before the next one, of 8 KiB each.
+func BenchmarkRestart(b *testing.B) {
+	r := newRig(b, 4096)
+	s := r.run(func(c *Config) { c.ClaimAtOnce = true })
+	s.await(b, RoleLeading)
+	body := string(make([]byte, 8<<10))
+	for range 510 {
+		if _, err := s.Propose(b.Context(), item(body)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	_ = s.stop()
+	for b.Loop() {
+		s := r.run(func(c *Config) { c.ClaimAtOnce = true })
+		s.await(b, RoleLeading)
+		_ = s.stop()
+	}
+}
