@@ -1,0 +1,43 @@
+// Command bench measures the broker against the limit of the machine it runs on, by the verbs of the real binary: the
+// minimal pipe and the broker in turn, start, idle memory, CPU per GiB, acknowledgements at a low rate, catch-up reads.
+//
+//	go run ./test/bench -folder /disk/to/measure -duration 10s
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+func main() {
+	folder := flag.String("folder", ".", "a folder on the disk to be measured")
+	duration := flag.Duration("duration", 5*time.Second, "of each measurement")
+	flag.Parse()
+	if err := run(*folder, *duration); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(folder string, duration time.Duration) error {
+	dir, err := os.MkdirTemp(folder, "splashdam-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bench{dir: dir, data: filepath.Join(dir, "data"), binary: filepath.Join(dir, "splashdam"), duration: duration.String()}
+	if out, err := exec.Command("go", "build", "-o", b.binary, "./cmd/splashdam").CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w: %s", err, out)
+	}
+	for _, step := range []func() error{b.start, b.idle, b.lowRate, b.flatOut(1), b.flatOut(256), b.stop, b.start, b.catchUp, b.stop} {
+		if err := step(); err != nil {
+			return errors.Join(err, b.stop())
+		}
+	}
+	return nil
+}
