@@ -134,7 +134,7 @@ func TestFailedReadsAreNotObservation(t *testing.T) {
 		}
 		return []Event{ItemRead{ID: g.ID, Err: errors.New("down")}}, true
 	}
-	for _, outage := range []time.Duration{20 * time.Second, 2500 * time.Millisecond} {
+	for _, outage := range []time.Duration{20 * time.Second, 1500 * time.Millisecond} {
 		down = true
 		w.pass(outage)
 		down = false

@@ -98,6 +98,9 @@ func TestDamageStopsTheShardLoudly(t *testing.T) {
 		t.Run(x.name, func(t *testing.T) {
 			w := filled(t)
 			x.damage(w)
+			f := w.start() // one that never claims sees it as well
+			f.step(Ranked{Rank: -1})
+			w.until("it halts", func() bool { return f.status().Role == RoleHalted })
 			b := w.start()
 			w.until("it halts", func() bool { return b.status().Role == RoleHalted })
 			err := b.status().Fault
