@@ -409,3 +409,38 @@ func TestLeaderRenewsDuringALongReplay(t *testing.T) {
 	slow = false
 	w.untilLeading(b)
 }
+
+func TestClaimConfirmedAfterALaterEpochWasAppliedIsGivenUp(t *testing.T) {
+	w := newWorld(t, 64)
+	a := w.start()
+	w.untilLeading(a)
+	b := w.start()
+	w.until("b follows", func() bool { return b.status().Role == RoleFollowing })
+	a.kill()
+	var held Event
+	w.fault = func(n *node, e Effect) ([]Event, bool) {
+		p, ok := e.(PutItem)
+		if !ok || n != b {
+			return nil, false
+		}
+		if held != nil {
+			t.Errorf("put of %v by one who was replaced", p.Item.Key)
+		}
+		held = w.perform(p) // the claim lands, and its answer is late
+		return nil, true
+	}
+	b.step(HolderGone{Holder: a.boot})
+	w.settle()
+	c := w.start()
+	w.until("c follows", func() bool { return c.status().Role == RoleFollowing })
+	c.step(HolderGone{Holder: b.boot})
+	w.untilLeading(c)
+	if got := b.readCurrent(); got.Seq != c.status().Applied {
+		t.Fatalf("b is at %d", got.Seq)
+	}
+	b.step(held)
+	w.pass(2 * time.Second)
+	if b.status().Role != RoleFollowing || c.status().Role != RoleLeading {
+		t.Errorf("b %+v, c %+v", b.status(), c.status())
+	}
+}

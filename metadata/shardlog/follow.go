@@ -275,10 +275,10 @@ func (c *Core) claimable() bool {
 	switch {
 	case c.rank < 0 || w.since == 0:
 		return false
-	case c.cfg.ClaimAtOnce, holder == c.cfg.Boot, holder.IsZero() && c.rank == 0:
+	case c.cfg.ClaimAtOnce, holder == c.cfg.Boot:
 		return true
-	case holder == c.gone, !c.gone.IsZero() && holder.IsZero():
-		return !c.gone.IsZero()
+	case holder.IsZero() && (c.rank == 0 || !c.gone.IsZero()), !holder.IsZero() && holder == c.gone:
+		return true
 	}
 	return w.last-w.since >= w.wait
 }
