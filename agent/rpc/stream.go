@@ -29,12 +29,12 @@ type streamed struct {
 func (e *edge) ProduceStream(ctx context.Context, stream *connect.BidiStream[v1.ProduceStreamRequest, v1.ProduceStreamResponse]) error {
 	ctx, cancel := context.WithCancel(ctx)
 	submitted := make(chan streamed, inFlightMax)
-	ended := make(chan error, 1)
+	ended, enough := make(chan error, 1), make(chan struct{})
 	go func() {
 		defer close(submitted)
-		ended <- e.receive(ctx, stream, submitted)
+		ended <- e.receive(ctx, stream, submitted, enough)
 	}()
-	err := e.answer(ctx, stream, submitted)
+	err := e.answer(ctx, stream, submitted, enough)
 	cancel()
 	if err != nil {
 		// The reader may be waiting for a client that sends nothing: make its read end now, and wait for it.
@@ -46,9 +46,14 @@ func (e *edge) ProduceStream(ctx context.Context, stream *connect.BidiStream[v1.
 	return <-ended
 }
 
-// receive reads until the stream ends, and answers why: nil at the client's own end.
-func (e *edge) receive(ctx context.Context, stream *connect.BidiStream[v1.ProduceStreamRequest, v1.ProduceStreamResponse], submitted chan<- streamed) error {
+// receive reads until the stream ends, or enough is closed, and answers why: nil at the client's own end.
+func (e *edge) receive(ctx context.Context, stream *connect.BidiStream[v1.ProduceStreamRequest, v1.ProduceStreamResponse], submitted chan<- streamed, enough <-chan struct{}) error {
 	for {
+		select {
+		case <-enough:
+			return errStreamDrains
+		default:
+		}
 		message, err := stream.Receive()
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -66,11 +71,15 @@ func (e *edge) receive(ctx context.Context, stream *connect.BidiStream[v1.Produc
 	}
 }
 
-// answer sends the answers in order until submitted is closed: nil then. It gives up when the agent drains and
-// everything submitted is answered.
-func (e *edge) answer(ctx context.Context, stream *connect.BidiStream[v1.ProduceStreamRequest, v1.ProduceStreamResponse], submitted <-chan streamed) error {
+// errStreamDrains sends the client to another agent.
+var errStreamDrains = fmt.Errorf("produce stream: %w", agent.Draining)
+
+// answer sends the answers in order until submitted is closed: nil then. When the agent drains it closes enough, so that a client
+// that never stops sending is no longer read, and gives up on one that sends nothing.
+func (e *edge) answer(ctx context.Context, stream *connect.BidiStream[v1.ProduceStreamRequest, v1.ProduceStreamResponse], submitted <-chan streamed, enough chan<- struct{}) error {
 	poll := time.NewTicker(e.poll)
 	defer poll.Stop()
+	drains := false
 	for {
 		select {
 		case s, ok := <-submitted:
@@ -87,8 +96,12 @@ func (e *edge) answer(ctx context.Context, stream *connect.BidiStream[v1.Produce
 				return err
 			}
 		case <-poll.C:
-			if len(submitted) == 0 && e.draining() {
-				return fmt.Errorf("produce stream: %w", agent.Draining)
+			if !drains && e.draining() {
+				drains = true
+				close(enough)
+			}
+			if drains && len(submitted) == 0 {
+				return errStreamDrains
 			}
 		case <-ctx.Done():
 			return ctx.Err()

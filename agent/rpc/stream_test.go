@@ -152,6 +152,57 @@ func TestProduceStreamEndsWhenTheAgentDrainsWithEverythingAnswered(t *testing.T)
 	_ = stream.CloseResponse()
 }
 
+func TestProduceStreamOfAClientThatNeverPausesEndsWhenTheAgentDrains(t *testing.T) {
+	w := start(t, func(e *edge) { e.poll = time.Millisecond })
+	w.topic("a", 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	hold := make(chan struct{})
+	w.fake.hold = hold
+	paced := make(chan struct{})
+	go func() { // slower than the client sends
+		defer close(paced)
+		for pause(ctx, 100*time.Microsecond) == nil {
+			select {
+			case hold <- struct{}{}:
+			case <-ctx.Done():
+			}
+		}
+	}()
+	stream, err := w.logClient().ProduceStream(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		message := &v1.ProduceStreamRequest{Request: &v1.ProduceRequest{Batches: []*v1.ProduceRequest_Batch{textBatch("a", 0, "x")}}}
+		for err := error(nil); err == nil; message.CorrelationId++ {
+			err = stream.Send(message)
+		}
+	}()
+	for next := int64(0); ; next++ {
+		answer, err := stream.Receive()
+		if err != nil {
+			if connect.CodeOf(err) != connect.CodeUnavailable || detailOf(t, err).Reason != "DRAINING" {
+				t.Errorf("got %v, want draining", err)
+			}
+			break
+		}
+		if answer.CorrelationId != next || answer.GetResponse().GetResults()[0].GetError() != nil {
+			t.Fatalf("got %v, want the answer to %d", answer, next)
+		}
+		if next == 100 {
+			w.fake.drain()
+		}
+	}
+	<-done
+	cancel()
+	<-paced
+	_ = stream.CloseRequest()
+	_ = stream.CloseResponse()
+}
+
 func TestProduceStreamEndsWithItsClient(t *testing.T) {
 	w := start(t) // goleak and the server's Close see what stays
 	w.topic("a", 1)
