@@ -69,7 +69,22 @@ func Run(seed uint64, opt Options) Result {
 		w.recover()
 	}
 	w.stats.Acks, w.stats.Boots = w.check.acks, int(w.boots)
+	if w.err != nil && opt.Log {
+		w.describe()
+	}
 	return Result{Hash: w.hash, Err: w.err, Stats: w.stats, Faults: faults, Log: w.log}
+}
+
+// describe adds to the history in words where every replica stands.
+func (w *world) describe() {
+	for _, n := range w.at {
+		if n == nil {
+			continue
+		}
+		for s, r := range n.replicas {
+			w.log = append(w.log, fmt.Sprintf("boot %d at agent %d, shard %d: %+v", n.ordinal, n.place, s, r.core.Status(n.mono())))
+		}
+	}
 }
 
 func wanted(i int, only []int) bool {
