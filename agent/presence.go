@@ -159,6 +159,8 @@ type ClusterInfo struct {
 	FormatLevel int
 	Agents      []AgentInfo
 	Shards      []ShardInfo
+	// AutoPartitions are those of a topic that is created because records are sent to it; 0: it is not created.
+	AutoPartitions int32
 }
 
 // ShardInfo is one shard as this agent sees it.
@@ -177,6 +179,9 @@ func (a *Agent) Cluster(ctx context.Context) (ClusterInfo, error) {
 	items, err := a.agentItems(ctx)
 	if err != nil {
 		return info, &Error{Op: op, Cause: because(Unavailable, err)}
+	}
+	if a.cfg.AutoCreate {
+		info.AutoPartitions = a.cfg.AutoPartitions
 	}
 	for _, item := range items {
 		var one AgentInfo

@@ -55,6 +55,7 @@ type fake struct {
 	bytesMax  int      // of a batch; 0: no limit
 	damage    int      // so many fetches answer with a flipped bit
 	noStreams bool
+	autoMake  int32         // partitions of topics made because records are sent to them; 0: they are unknown
 	misnumber int           // so many answers on streams carry another's number and a wrong offset
 	holdFetch chan struct{} // when set, a fetch waits for it to be closed before it answers what it found before
 	refuse    func(call string) error
@@ -526,4 +527,9 @@ func impatient(f *fake) client.Config {
 		Addresses: []string{f.address()}, RetryDelayMin: time.Millisecond, RetryDelayMax: 5 * time.Millisecond,
 		RequestTimeout: 2 * time.Second,
 	}
+}
+
+// GetCluster tells no more than the producer asks for.
+func (f *fake) GetCluster(context.Context, *splashdamv1.GetClusterRequest) (*splashdamv1.GetClusterResponse, error) {
+	return &splashdamv1.GetClusterResponse{AutoCreatePartitions: f.autoMake}, nil
 }

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -127,9 +128,14 @@ func (p *Producer) route(t *topic, r *Record, now time.Time) (*queue, error) {
 	return t.queues[at], nil
 }
 
-// lookUp asks for a topic's partitions.
+// lookUp asks for a topic's partitions. An unknown topic is created where the agents would create it, because the partitions must
+// be known before the first record is sent.
 func (p *Producer) lookUp(ctx context.Context, name string) (*topic, error) {
-	res, err := read(ctx, p.c, "produce "+name, p.c.topics.GetTopic, &splashdamv1.GetTopicRequest{Name: name})
+	op := "produce " + name
+	res, err := read(ctx, p.c, op, p.c.topics.GetTopic, &splashdamv1.GetTopicRequest{Name: name})
+	if errors.Is(err, ErrUnknownTopic) && p.create(ctx, op, name) {
+		res, err = read(ctx, p.c, op, p.c.topics.GetTopic, &splashdamv1.GetTopicRequest{Name: name})
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -140,6 +146,16 @@ func (p *Producer) lookUp(ctx context.Context, name string) (*topic, error) {
 	return &topic{
 		name: name, partitions: n, queues: make([]*queue, n), sticky: Partition(rand.Int32N(n)), asked: time.Now(),
 	}, nil
+}
+
+// create creates the topic, if that is what the agents do with one that records are sent to. It answers whether it may be there now.
+func (p *Producer) create(ctx context.Context, op, name string) bool {
+	c, err := read(ctx, p.c, op, p.c.cluster.GetCluster, &splashdamv1.GetClusterRequest{})
+	if err != nil || c.GetAutoCreatePartitions() == 0 {
+		return false
+	}
+	_, err = p.c.CreateTopic(ctx, Topic{Name: name, Partitions: c.GetAutoCreatePartitions()})
+	return err == nil || errors.Is(err, ErrTopicExists)
 }
 
 // refresh asks again. When that fails, the old number stands: whether the topic is gone is decided by the agent, record by

@@ -25,7 +25,8 @@ func (e *edge) GetCluster(ctx context.Context, _ *v1.GetClusterRequest) (*v1.Get
 			FetchWaitMaxMs:        fetchWaitMax.Milliseconds(),
 			PartitionsPerTopicMax: partitionsMax,
 		},
-		Version: e.cfg.Version,
+		Version:              e.cfg.Version,
+		AutoCreatePartitions: c.AutoPartitions,
 	}
 	for _, a := range c.Agents {
 		out.Agents = append(out.Agents, &v1.GetClusterResponse_Agent{

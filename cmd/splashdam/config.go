@@ -28,7 +28,7 @@ type Config struct {
 	SegmentBytesMax byteSize `name:"segment-max" default:"8MiB" verbs:"dev" doc:"stored size at which a segment is sealed, 64KiB to 256MiB"`
 	BlockCacheBytes byteSize `name:"cache-max" default:"256MiB" verbs:"dev" doc:"cache of what was read from segments, 1MiB to 1TiB"`
 
-	AutoCreate     bool `name:"auto-create" default:"false" verbs:"dev" doc:"create an unknown topic when records are sent to it"`
+	AutoCreate     bool `name:"auto-create" default:"true" verbs:"dev" doc:"create an unknown topic when records are sent to it"`
 	AutoPartitions int  `name:"auto-partitions" default:"1" verbs:"dev" doc:"partitions of topics created so, 1 to 100000"`
 
 	StopTimeout time.Duration `name:"stop-timeout" default:"30s" verbs:"dev" doc:"how long a graceful stop may take, 1s to 10m"`

@@ -21,7 +21,7 @@ func runFor(t *testing.T, environ []string, args ...string) (code int, stdout, s
 
 func TestSettingsComeFromFlagThenEnvironmentThenFileThenDefault(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "splashdam.yaml")
-	if err := os.WriteFile(file, []byte("timeout: 1s\nbuffer-max: 16MiB\nauto-create: true\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("timeout: 1s\nbuffer-max: 16MiB\nauto-create: false\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	environ := []string{"SPLASHDAM_TIMEOUT=2s", "HOME=/root"}
@@ -30,8 +30,8 @@ func TestSettingsComeFromFlagThenEnvironmentThenFileThenDefault(t *testing.T) {
 		t.Fatalf("version with a config file: exit %d: %s", code, stderr)
 	}
 	c := env.config
-	if c.Timeout != 2*time.Second || c.BufferBytesMax != 16<<20 || !c.AutoCreate || c.SegmentBytesMax != 8<<20 {
-		t.Errorf("got timeout %s, buffer-max %s, auto-create %t, segment-max %s; want 2s of the environment, 16MiB and true of the file, 8MiB by default",
+	if c.Timeout != 2*time.Second || c.BufferBytesMax != 16<<20 || c.AutoCreate || c.SegmentBytesMax != 8<<20 {
+		t.Errorf("got timeout %s, buffer-max %s, auto-create %t, segment-max %s; want 2s of the environment, 16MiB and false of the file, 8MiB by default",
 			c.Timeout, c.BufferBytesMax, c.AutoCreate, c.SegmentBytesMax)
 	}
 }

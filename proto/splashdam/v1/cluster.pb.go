@@ -60,15 +60,18 @@ func (*GetClusterRequest) Descriptor() ([]byte, []int) {
 }
 
 type GetClusterResponse struct {
-	state         protoimpl.MessageState      `protogen:"open.v1"`
-	ClusterId     string                      `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	FormatLevel   int32                       `protobuf:"varint,2,opt,name=format_level,json=formatLevel,proto3" json:"format_level,omitempty"`
-	Agents        []*GetClusterResponse_Agent `protobuf:"bytes,3,rep,name=agents,proto3" json:"agents,omitempty"`
-	Shards        []*GetClusterResponse_Shard `protobuf:"bytes,4,rep,name=shards,proto3" json:"shards,omitempty"`
-	Limits        *GetClusterResponse_Limits  `protobuf:"bytes,5,opt,name=limits,proto3" json:"limits,omitempty"`
-	Version       string                      `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state       protoimpl.MessageState      `protogen:"open.v1"`
+	ClusterId   string                      `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	FormatLevel int32                       `protobuf:"varint,2,opt,name=format_level,json=formatLevel,proto3" json:"format_level,omitempty"`
+	Agents      []*GetClusterResponse_Agent `protobuf:"bytes,3,rep,name=agents,proto3" json:"agents,omitempty"`
+	Shards      []*GetClusterResponse_Shard `protobuf:"bytes,4,rep,name=shards,proto3" json:"shards,omitempty"`
+	Limits      *GetClusterResponse_Limits  `protobuf:"bytes,5,opt,name=limits,proto3" json:"limits,omitempty"`
+	Version     string                      `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	// Partitions of a topic that is created because records are sent to it; 0: such a topic is unknown. A client that
+	// wants to know the partitions before it sends creates the topic itself, with so many.
+	AutoCreatePartitions int32 `protobuf:"varint,7,opt,name=auto_create_partitions,json=autoCreatePartitions,proto3" json:"auto_create_partitions,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *GetClusterResponse) Reset() {
@@ -141,6 +144,13 @@ func (x *GetClusterResponse) GetVersion() string {
 		return x.Version
 	}
 	return ""
+}
+
+func (x *GetClusterResponse) GetAutoCreatePartitions() int32 {
+	if x != nil {
+		return x.AutoCreatePartitions
+	}
+	return 0
 }
 
 type GetClusterResponse_Agent struct {
@@ -379,7 +389,7 @@ var File_splashdam_v1_cluster_proto protoreflect.FileDescriptor
 const file_splashdam_v1_cluster_proto_rawDesc = "" +
 	"\n" +
 	"\x1asplashdam/v1/cluster.proto\x12\fsplashdam.v1\"\x13\n" +
-	"\x11GetClusterRequest\"\xe0\x06\n" +
+	"\x11GetClusterRequest\"\x96\a\n" +
 	"\x12GetClusterResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12!\n" +
@@ -387,7 +397,8 @@ const file_splashdam_v1_cluster_proto_rawDesc = "" +
 	"\x06agents\x18\x03 \x03(\v2&.splashdam.v1.GetClusterResponse.AgentR\x06agents\x12>\n" +
 	"\x06shards\x18\x04 \x03(\v2&.splashdam.v1.GetClusterResponse.ShardR\x06shards\x12?\n" +
 	"\x06limits\x18\x05 \x01(\v2'.splashdam.v1.GetClusterResponse.LimitsR\x06limits\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\tR\aversion\x1a\x98\x01\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x124\n" +
+	"\x16auto_create_partitions\x18\a \x01(\x05R\x14autoCreatePartitions\x1a\x98\x01\n" +
 	"\x05Agent\x12\x17\n" +
 	"\aboot_id\x18\x01 \x01(\tR\x06bootId\x12!\n" +
 	"\fboot_ordinal\x18\x02 \x01(\x03R\vbootOrdinal\x12%\n" +
