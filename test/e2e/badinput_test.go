@@ -11,7 +11,7 @@ import (
 )
 
 func TestWrongRequestOverHTTPIsRefusedWithItsReason(t *testing.T) {
-	b := startBroker(t, filepath.Join(t.TempDir(), "data"), "")
+	b := startBroker(t, filepath.Join(t.TempDir(), "data"), "", "--auto-create=false")
 	b.mustRun(nil, "topic", "create", "orders")
 	record := `{"value":{"text":"x"}}`
 	for _, c := range []struct {
@@ -63,7 +63,7 @@ func TestWrongRequestOverHTTPIsRefusedWithItsReason(t *testing.T) {
 }
 
 func TestWrongCommandIsOneLineThatSaysWhatToDo(t *testing.T) {
-	b := startBroker(t, filepath.Join(t.TempDir(), "data"), "")
+	b := startBroker(t, filepath.Join(t.TempDir(), "data"), "", "--auto-create=false")
 	b.mustRun(nil, "topic", "create", "orders")
 	for _, c := range []struct {
 		name  string
