@@ -128,7 +128,7 @@ func addSettings(cmd *cobra.Command, verb string) {
 				continue
 			}
 			cmd.PersistentFlags().String(s.name, s.fallback, s.doc)
-			if s.fallback == "false" {
+			if s.fallback == "false" || s.fallback == "true" {
 				cmd.PersistentFlags().Lookup(s.name).NoOptDefVal = "true"
 			}
 		}
