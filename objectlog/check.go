@@ -86,6 +86,9 @@ func checkProducer(id ProducerID, epoch int16, sequence int32) error {
 func checkCompressed(stored []byte, h BatchHeader, limits Limits) (latest Timestamp, err error) {
 	scratch := getScratch()
 	body, err := decompress(scratch.b[:0], h.Codec, stored, limits.DecodedBytes)
+	if err == nil && h.Codec == CodecSnappy {
+		err = checkSnappy(stored)
+	}
 	if err == nil {
 		latest, err = checkRecords(body, h, limits)
 	}

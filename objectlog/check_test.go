@@ -331,7 +331,7 @@ func TestCompressedFormsThatKafkaClientsCannotReadAreInvalid(t *testing.T) {
 		rows = fmt.Appendf(rows, "%08x,abcdefghijklmnopqrstuvwxyz\n", uint32(i)*2654435761)
 	}
 	extended := s2.EncodeBetter(nil, rows)
-	if isSnappy(extended) {
+	if checkSnappy(extended) == nil {
 		t.Fatal("the S2 block of this test has no S2 extensions")
 	}
 	dependent := unspell(t, "04 22 4d 18 40 40 c0 00 00 00 00")
@@ -360,6 +360,40 @@ func TestCompressedFormsThatKafkaClientsCannotReadAreInvalid(t *testing.T) {
 		_, err := CheckBatch(batchOf(c.codec, 1, c.payload), Limits{})
 		if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%s: error is %v; want ErrInvalid with %q", c.name, err, c.text)
+		}
+	}
+}
+
+// Blocks are walked several at a time, so it matters how many there are, where the wrong one is, and whether the others end
+// before it does.
+func TestS2BlockIsFoundAtEveryPlaceOfASnappyFrame(t *testing.T) {
+	rows := func(n int) []byte {
+		var b []byte
+		for i := range n {
+			b = fmt.Appendf(b, "%08x,abcdefghijklmnopqrstuvwxyz\n", uint32(i)*2654435761)
+		}
+		return s2.EncodeSnappy(nil, b)
+	}
+	repeat := []byte{0x01, 0x00} // a copy of offset 0
+	first, last := rows(300), append(rows(300), repeat...)
+	first = slices.Insert(first, blockStart(first), repeat...)
+	for _, plain := range [][]byte{rows(1), rows(400)} {
+		for blocks := 1; blocks <= 9; blocks++ {
+			for wrong := range blocks {
+				for _, extended := range [][]byte{plain, first, last} {
+					frame := slices.Concat([]byte(xerialMagic), unspell(t, "00 00 00 01 00 00 00 01"))
+					for i := range blocks {
+						block := plain
+						if i == wrong {
+							block = extended
+						}
+						frame = slices.Concat(frame, be32(uint32(len(block))), block)
+					}
+					if err := checkSnappy(frame); (err == nil) != (&extended[0] == &plain[0]) {
+						t.Errorf("%d blocks, others of %d bytes, block %d is S2: %v", blocks, len(plain), wrong, err)
+					}
+				}
+			}
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"math/bits"
 	"slices"
 
 	"github.com/klauspost/compress/s2"
@@ -77,8 +76,6 @@ func readSnappyBlock(dst, block []byte, limit int) ([]byte, error) {
 	case n > 22*len(block)+64:
 		// A copy makes at most 64 bytes of 3: do not set aside memory for a length that is a lie.
 		return dst, fmt.Errorf("snappy: %d bytes cannot become %d: %w", len(block), n, ErrInvalid)
-	case !isSnappy(block):
-		return dst, fmt.Errorf("snappy: block has S2 extensions or is cut off: %w", ErrInvalid)
 	}
 	dst = room(dst, n, limit)
 	if _, err := s2.Decode(dst[len(dst):len(dst)+n:len(dst)+n], block); err != nil {
@@ -87,29 +84,104 @@ func readSnappyBlock(dst, block []byte, limit int) ([]byte, error) {
 	return dst[:len(dst)+n], nil
 }
 
-// isSnappy tells snappy from S2, which s2's decoder reads as well but Kafka's clients do not: S2 gives a copy of offset
-// 0 a meaning. One such batch would stop every consumer of its partition. This walks the tags only, without branches
-// that depend on their kinds: those are as good as random, and a missed branch costs more than the rest.
-func isSnappy(block []byte) bool {
-	_, at := binary.Uvarint(block)
+// checkSnappy tells snappy from S2, which s2's decoder reads as well but Kafka's clients do not: S2 gives a copy of offset
+// 0 a meaning. One such batch would stop every consumer of its partition, so a client's batch must not have it; readers need not
+// look again. stored has been decompressed: its frame is whole.
+func checkSnappy(stored []byte) error {
+	plain := false
+	if bytes.HasPrefix(stored, []byte(xerialMagic)) {
+		plain = isSnappyFrame(stored[xerialHeaderBytes:])
+	} else {
+		plain = isSnappy(stored, blockStart(stored))
+	}
+	if !plain {
+		return fmt.Errorf("snappy: block has S2 extensions or is cut off: %w", ErrInvalid)
+	}
+	return nil
+}
+
+// isSnappyFrame checks four blocks at a time. A lane without a new block walks an old one again: that costs less than to walk the
+// others one by one.
+func isSnappyFrame(blocks []byte) bool {
+	var lanes [4][]byte
+	for n := 0; len(blocks) > 0; n++ {
+		next := 4 + binary.BigEndian.Uint32(blocks)
+		block := blocks[4:next]
+		if blocks = blocks[next:]; n == 0 {
+			lanes = [4][]byte{block, block, block, block}
+		}
+		lanes[n%4] = block
+		if (n%4 == 3 || len(blocks) == 0) && !areSnappy(lanes[0], lanes[1], lanes[2], lanes[3]) {
+			return false
+		}
+	}
+	return true
+}
+
+// areSnappy walks the tags of four blocks at once, as far as the shortest goes. Where the next tag is depends on this one: in one
+// block there is nothing to do but wait for it.
+func areSnappy(a, b, c, d []byte) bool {
+	i, j, k, l := blockStart(a), blockStart(b), blockStart(c), blockStart(d)
+	for i+1 < len(a) && j+1 < len(b) && k+1 < len(c) && l+1 < len(d) {
+		s, t, u, v := binary.LittleEndian.Uint16(a[i:]), binary.LittleEndian.Uint16(b[j:]), binary.LittleEndian.Uint16(c[k:]), binary.LittleEndian.Uint16(d[l:])
+		if extends(s) || extends(t) || extends(u) || extends(v) {
+			return false
+		}
+		i += tagBytes(s, a, i)
+		j += tagBytes(t, b, j)
+		k += tagBytes(u, c, k)
+		l += tagBytes(v, d, l)
+	}
+	return isSnappy(a, i) && isSnappy(b, j) && isSnappy(c, k) && isSnappy(d, l)
+}
+
+// isSnappy walks the tags of a block from one of them on.
+func isSnappy(block []byte, at int) bool {
 	for at+1 < len(block) {
-		tag := uint(block[at])
-		if (tag|uint(block[at+1])<<8)&0xffe3 == 0x0001 {
-			return false // a copy whose offset of 11 bits is 0
+		tag := binary.LittleEndian.Uint16(block[at:])
+		if extends(tag) {
+			return false
 		}
-		if tag&0xf3 == 60<<2 { // a literal whose length follows
-			n := int(tag>>2) - 59 // bytes of the literal's length
-			if n > len(block)-at-1 {
-				return false
-			}
-			var length [4]byte
-			copy(length[:], block[at+1:at+1+n])
-			at += n + int(binary.LittleEndian.Uint32(length[:])) + 2
-			continue
-		}
-		kind := tag & 3
-		literal := (kind - 1) >> (bits.UintSize - 1) // 1 for a literal, 0 for a copy
-		at += int(0x05_03_02_00>>(8*kind)&0xff + literal*(tag>>2+2))
+		at += tagBytes(tag, block, at)
 	}
 	return at == len(block)
+}
+
+// blockStart is where the first tag is, behind the length.
+func blockStart(block []byte) int {
+	_, n := binary.Uvarint(block)
+	return n
+}
+
+// extends says whether a tag and the byte behind it are a copy whose offset of 11 bits is 0.
+func extends(tag uint16) bool { return tag&0xffe3 == 0x0001 }
+
+// tagSteps is how far the next tag is, by the tag's first byte; 0: a literal whose length follows. A table, because branches on
+// the kind of a tag are as good as random: a missed one costs more than the rest.
+var tagSteps = func() (steps [256]uint8) {
+	for tag := range steps {
+		steps[tag] = [...]uint8{0, 2, 3, 5}[tag&3]
+		if tag&3 == 0 && tag>>2 < 60 {
+			steps[tag] = uint8(tag>>2) + 2
+		}
+	}
+	return steps
+}()
+
+func tagBytes(tag uint16, block []byte, at int) int {
+	if n := int(tagSteps[tag&0xff]); n > 0 {
+		return n
+	}
+	return longLiteralBytes(block, at)
+}
+
+//go:noinline
+func longLiteralBytes(block []byte, at int) int {
+	n := int(block[at]>>2) - 59 // bytes of the length
+	if n >= len(block)-at {
+		return len(block) + 1 // cut off
+	}
+	var length [4]byte
+	copy(length[:], block[at+1:at+1+n])
+	return n + int(binary.LittleEndian.Uint32(length[:])) + 2
 }
