@@ -68,7 +68,10 @@ func (binaryCodec) Unmarshal(b []byte, message any) error {
 	if err != nil {
 		return err
 	}
-	if err := proto.Unmarshal(b, m); err != nil {
+	if err = tooManyElements(b, m.ProtoReflect().Descriptor()); err == nil {
+		err = proto.Unmarshal(b, m)
+	}
+	if err != nil {
 		refuse(m, unreadableMessage(m, err))
 	}
 	return nil
@@ -113,19 +116,24 @@ func (jsonCodec) Unmarshal(b []byte, message any) error {
 	if err != nil {
 		return err
 	}
-	switch m.(type) {
-	case *v1.FetchRequest, *v1.TailRequest, *v1.ListOffsetsRequest:
-		b = lengthenPoints(b)
-	}
-	if len(b) == 0 {
-		err = errors.New(`the body is empty: send at least {}`)
-	} else {
-		err = protojson.Unmarshal(b, m)
+	if err = tooManyElementsJSON(b); err == nil {
+		err = unmarshalJSON(b, m)
 	}
 	if err != nil {
 		refuse(m, unreadableMessage(m, err))
 	}
 	return nil
+}
+
+func unmarshalJSON(b []byte, m proto.Message) error {
+	if len(b) == 0 {
+		return errors.New(`the body is empty: send at least {}`)
+	}
+	switch m.(type) {
+	case *v1.FetchRequest, *v1.TailRequest, *v1.ListOffsetsRequest:
+		b = lengthenPoints(b)
+	}
+	return protojson.Unmarshal(b, m)
 }
 
 func protoMessage(message any) (proto.Message, error) {

@@ -97,6 +97,9 @@ func checkReads(op string, partitions []*v1.FetchRequest_Partition, isolation v1
 	if len(partitions) == 0 {
 		return invalid(op, "partitions", "want at least one")
 	}
+	if n := len(partitions); n > batchesMax {
+		return invalid(op, "partitions", "%d at once, at most %d", n, batchesMax)
+	}
 	if _, ok := v1.Isolation_name[int32(isolation)]; !ok {
 		return invalid(op, "isolation", "%d is unknown", isolation)
 	}

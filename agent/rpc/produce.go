@@ -11,6 +11,10 @@ import (
 	v1 "github.com/splashdam/splashdam/proto/splashdam/v1"
 )
 
+// batchesMax is one for each partition of the largest topic: each can have an error of its own, which is larger than an
+// empty batch.
+const batchesMax = 100_000
+
 // Produce implements LogService.
 func (e *edge) Produce(ctx context.Context, r *v1.ProduceRequest) (*v1.ProduceResponse, error) {
 	s, err := e.submit(ctx, r)
@@ -33,6 +37,9 @@ type submission struct {
 func (e *edge) submit(ctx context.Context, r *v1.ProduceRequest) (*submission, error) {
 	if len(r.GetBatches()) == 0 {
 		return nil, invalid("produce", "batches", "want at least one")
+	}
+	if n := len(r.GetBatches()); n > batchesMax {
+		return nil, invalid("produce", "batches", "%d at once, at most %d", n, batchesMax)
 	}
 	if _, ok := v1.Acks_name[int32(r.GetAcks())]; !ok {
 		return nil, invalid("produce", "acks", "%d is unknown: want ACKS_DURABLE or ACKS_NONE", r.GetAcks())

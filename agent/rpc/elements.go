@@ -1,0 +1,73 @@
+package rpc
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// elementsMax bounds the messages, list items and JSON values in one request. Such an element can be two bytes long and takes some hundred
+// when it is decoded, so the request's size alone bounds nothing: a body of 32 KiB that unpacks to 32 MiB of empty batches would take 8 GiB.
+const elementsMax = 1 << 20
+
+var errElements = fmt.Errorf("more than %d messages, list items and values: send fewer at once", elementsMax)
+
+// tooManyElements counts in protobuf's binary form, before anything is decoded. Bytes that are not a message are left for the
+// parser to complain about.
+func tooManyElements(b []byte, d protoreflect.MessageDescriptor) error {
+	count := 0
+	return countElements(b, d, &count, 0)
+}
+
+func countElements(b []byte, d protoreflect.MessageDescriptor, count *int, depth int) error {
+	if depth > depthMax {
+		return errors.New("nested too deeply")
+	}
+	for fields := d.Fields(); len(b) > 0; {
+		number, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return nil
+		}
+		b = b[n:]
+		if n = protowire.ConsumeFieldValue(number, kind, b); n < 0 {
+			return nil
+		}
+		value := b[:n]
+		b = b[n:]
+		field := fields.ByNumber(number)
+		if field == nil || kind != protowire.BytesType || field.Message() == nil && !field.IsList() {
+			continue
+		}
+		if *count++; *count > elementsMax {
+			return errElements
+		}
+		if field.Message() == nil {
+			continue
+		}
+		inner, _ := protowire.ConsumeBytes(value)
+		if err := countElements(inner, field.Message(), count, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tooManyElementsJSON counts in a JSON text: every object, every array and every comma outside of strings.
+func tooManyElementsJSON(b []byte) error {
+	count, quoted := 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case !quoted && (c == '{' || c == '[' || c == ','):
+			if count++; count > elementsMax {
+				return errElements
+			}
+		}
+	}
+	return nil
+}
