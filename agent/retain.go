@@ -42,6 +42,21 @@ func (a *Agent) retain(ctx context.Context) error {
 	}
 }
 
+// retire lets every shard forget the boots before this one, where only one process can have the table open: none of them will commit
+// again. Each would leave the results of its last commits in the state, and in every snapshot.
+func (a *Agent) retire(ctx context.Context) error {
+	before := a.presence.info.Ordinal
+	if !a.cfg.ExclusiveTable || before == 1 {
+		return nil
+	}
+	for i := range a.shards {
+		if _, err := a.propose(ctx, objectlog.Shard(i), metadata.RetireBoots{Below: before}.Command()); err != nil && ctx.Err() == nil {
+			slog.Warn("retire earlier boots", "shard", i, "err", err)
+		}
+	}
+	return nil
+}
+
 // retainOnce reads topics from this agent's catalog, which may lag: a setting takes effect a little later.
 func (a *Agent) retainOnce(ctx context.Context) {
 	now := a.cfg.Wall()
