@@ -94,6 +94,12 @@ func (a *Agent) Fetch(ctx context.Context, r FetchRequest) []FetchedPartition {
 	return a.loadAll(ctx, targets)
 }
 
+// targetsMax bounds what one call reads: a few bytes that name the largest topic as a whole, sent some thousand times in one request,
+// would be as many times 100,000 partitions.
+const targetsMax = 2 * partitionsMax
+
+var errTargets = errors.New("more than 200,000 partitions at once: name fewer topics")
+
 // targets finds the topics and expands AnyPartition.
 func (a *Agent) targets(ctx context.Context, partitions []FetchPartition) []*target {
 	targets := make([]*target, 0, len(partitions))
@@ -101,7 +107,11 @@ func (a *Agent) targets(ctx context.Context, partitions []FetchPartition) []*tar
 		t, err := a.find(ctx, p.Topic, p.Partition)
 		first, next := p.Partition, p.Partition+1
 		if p.Partition == AnyPartition && err == nil {
-			first, next = 0, objectlog.Partition(t.Partitions)
+			if len(targets)+int(t.Partitions) > targetsMax {
+				err = because(InvalidRequest, errTargets)
+			} else {
+				first, next = 0, objectlog.Partition(t.Partitions)
+			}
 		}
 		for ; first < next; first++ {
 			g := &target{topic: t, start: p.Start, FetchedPartition: FetchedPartition{Topic: p.Topic, Partition: first, Err: err}}

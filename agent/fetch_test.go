@@ -407,3 +407,14 @@ func TestRetentionTrimsByTimeAndByBytes(t *testing.T) {
 		t.Errorf("%d batches of %d bytes are kept, want as many as hold 250 bytes", kept, size)
 	}
 }
+
+func TestReadOfWholeTopicsIsBounded(t *testing.T) {
+	s := newStores()
+	a := start(t, s, testConfig())
+	a.topic(t, "large", partitionsMax)
+	whole := FetchPartition{Topic: "large", Partition: AnyPartition}
+	found := a.ListOffsets(t.Context(), []FetchPartition{whole, whole, whole})
+	want(t, "partitions", len(found), targetsMax+1)
+	wantErr(t, "the last that fits", found[targetsMax-1].Err, nil)
+	wantErr(t, "one topic too many", found[targetsMax].Err, InvalidRequest)
+}
