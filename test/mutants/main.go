@@ -88,4 +88,3 @@ func wanted(m mutant, names []string) bool {
 	}
 	return len(names) == 0
 }
-
