@@ -119,7 +119,10 @@ func (env *environment) stop(engine *agent.Agent, server *http.Server, stopEngin
 	}()
 
 	engine.Drain()
-	if err := server.Shutdown(deadline); err != nil {
+	// Half of the time at most: a client that sends its request slowly must not take the engine's part.
+	answered, cancelAnswered := context.WithTimeout(deadline, env.config.StopTimeout/2)
+	defer cancelAnswered()
+	if err := server.Shutdown(answered); err != nil {
 		server.Close()
 	}
 	stopEngine()
