@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,16 +35,7 @@ func payloadBytes(p *v1.Payload) ([]byte, error) {
 	case *v1.Payload_Text:
 		return notNil([]byte(kind.Text)), nil
 	case *v1.Payload_Json:
-		if err := checkNumbers(kind.Json); err != nil {
-			return nil, err
-		}
-		var out bytes.Buffer
-		compact := json.NewEncoder(&out) // sorts keys
-		compact.SetEscapeHTML(false)
-		if err := compact.Encode(kind.Json.AsInterface()); err != nil {
-			return nil, fmt.Errorf("json: %w", err)
-		}
-		return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
+		return appendJSON(nil, kind.Json)
 	}
 	return nil, errors.New("want one of data, text, json; leave the payload out for a null")
 }
@@ -54,28 +47,78 @@ func notNil(b []byte) []byte {
 	return b
 }
 
-func checkNumbers(v *structpb.Value) error {
+// appendJSON appends the value as encoding/json writes it: compact, keys sorted. That package alone would want the value as maps and
+// interfaces first; here it writes only the strings and numbers that are not plain.
+func appendJSON(dst []byte, v *structpb.Value) ([]byte, error) {
 	switch kind := v.GetKind().(type) {
+	case *structpb.Value_NullValue:
+		return append(dst, "null"...), nil
+	case *structpb.Value_BoolValue:
+		return strconv.AppendBool(dst, kind.BoolValue), nil
 	case *structpb.Value_NumberValue:
-		if !(math.Abs(kind.NumberValue) < integerLimit) { // so that NaN is refused too
-			return fmt.Errorf("json: the number %v is 2^53 or beyond and would lose digits: send the payload as text", kind.NumberValue)
-		}
+		return appendJSONNumber(dst, kind.NumberValue)
+	case *structpb.Value_StringValue:
+		return appendJSONString(dst, kind.StringValue)
 	case *structpb.Value_StructValue:
-		for _, field := range kind.StructValue.GetFields() {
-			if err := checkNumbers(field); err != nil {
-				return err
+		fields := kind.StructValue.GetFields()
+		return appendJSONList(dst, '{', '}', slices.Sorted(maps.Keys(fields)), func(dst []byte, key string) ([]byte, error) {
+			dst, err := appendJSONString(dst, key)
+			if err != nil {
+				return dst, err
 			}
-		}
+			return appendJSON(append(dst, ':'), fields[key])
+		})
 	case *structpb.Value_ListValue:
-		for _, element := range kind.ListValue.GetValues() {
-			if err := checkNumbers(element); err != nil {
-				return err
-			}
-		}
-	case nil:
-		return errors.New("json: a value without a kind")
+		return appendJSONList(dst, '[', ']', kind.ListValue.GetValues(), appendJSON)
 	}
-	return nil
+	return dst, errors.New("json: a value without a kind")
+}
+
+func appendJSONList[T any](dst []byte, open, end byte, list []T, appendOne func([]byte, T) ([]byte, error)) ([]byte, error) {
+	dst = append(dst, open)
+	for i, element := range list {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		var err error
+		if dst, err = appendOne(dst, element); err != nil {
+			return dst, err
+		}
+	}
+	return append(dst, end), nil
+}
+
+func appendJSONNumber(dst []byte, f float64) ([]byte, error) {
+	if !(math.Abs(f) < integerLimit) { // so that NaN is refused too
+		return dst, fmt.Errorf("json: the number %v is 2^53 or beyond and would lose digits: send the payload as text", f)
+	}
+	if n := int64(f); float64(n) == f && n != 0 { // 0 may be -0
+		return strconv.AppendInt(dst, n, 10), nil
+	}
+	return appendEncoded(dst, f)
+}
+
+func appendJSONString(dst []byte, s string) ([]byte, error) {
+	for i := range len(s) {
+		// 0xe2 begins U+2028 and U+2029, which are escaped, among others.
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c == 0xe2 {
+			return appendEncoded(dst, s)
+		}
+	}
+	if !utf8.ValidString(s) {
+		return appendEncoded(dst, s)
+	}
+	return append(append(append(dst, '"'), s...), '"'), nil
+}
+
+func appendEncoded(dst []byte, v any) ([]byte, error) {
+	out := bytes.NewBuffer(dst)
+	encoder := json.NewEncoder(out)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return dst, fmt.Errorf("json: %w", err)
+	}
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
 }
 
 // recordsOf converts a producer's records. The error names the record and the field.
