@@ -96,6 +96,10 @@ func (env *environment) serve(ctx context.Context, listener net.Listener, engine
 	case err := <-engineDone:
 		server.Close()
 		return explainData(env.config.Data, fmt.Errorf("the broker stopped: %w", err))
+	case <-failure.stopped:
+		// Nothing can be committed any more, nor handed on. What is under way ends like the connections: its outcome is unknown.
+		server.Close()
+		return explainData(env.config.Data, fmt.Errorf("the broker stopped: %w", failure.latest()))
 	case err := <-serverDone:
 		failed = &terminalError{op: "serve", object: listener.Addr().String(), cause: err}
 	}

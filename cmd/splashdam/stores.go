@@ -73,7 +73,7 @@ func openStores(folder string, registry *prometheus.Registry) (stores, error) {
 	policy := retry.Policy{Budget: retry.NewBudget(50), Attempts: 4, Base: 5 * time.Millisecond, PauseMax: time.Second, Sleep: retry.Sleep, Random: rand.Uint64}
 	meteredBucket, meteredTable := metered.New(bucket, time.Now), tablemetered.New(table, time.Now)
 	registry.MustRegister(storeMetrics{"bucket", meteredBucket.Snapshot}, storeMetrics{"table", meteredTable.Snapshot})
-	failure := &readFailure{}
+	failure := &readFailure{stopped: make(chan struct{})}
 	return stores{
 		bucket:  watchedBucket{retry.New(meteredBucket, policy), failure},
 		table:   watchedTable{tableretry.New(meteredTable, policy), failure},

@@ -6,14 +6,16 @@ import (
 	"sync"
 
 	"github.com/splashdam/splashdam/metadata"
+	"github.com/splashdam/splashdam/metadata/bolt"
 	"github.com/splashdam/splashdam/objectlog"
 )
 
 // readFailure is the latest failed read of the stores. The engine repeats such reads, as it must where stores are remote;
 // on this machine one that goes on failing is damage, and a start that waits for it must say so.
 type readFailure struct {
-	mu  sync.Mutex
-	err error
+	mu      sync.Mutex
+	err     error         // stays once stopped is closed
+	stopped chan struct{} // closed when the table answers only errors from now on
 }
 
 func (f *readFailure) note(err error) {
@@ -21,8 +23,13 @@ func (f *readFailure) note(err error) {
 		return
 	}
 	f.mu.Lock()
-	f.err = err
-	f.mu.Unlock()
+	defer f.mu.Unlock()
+	if errors.Is(f.err, bolt.ErrStopped) {
+		return
+	}
+	if f.err = err; errors.Is(err, bolt.ErrStopped) {
+		close(f.stopped)
+	}
 }
 
 func (f *readFailure) latest() error {

@@ -36,6 +36,9 @@ const (
 
 var itemsBucket = []byte("items")
 
+// ErrStopped: a commit failed, and the table answers nothing else until it is opened again. Its process does best to end.
+var ErrStopped = errors.New("stopped; open it again when the cause is gone")
+
 // Table is an open table. One process at a time has it open.
 type Table struct {
 	folder string

@@ -97,7 +97,7 @@ func (t *Table) transact(batch []*write) (err error) {
 	defer t.visible.Unlock()
 	if err := guard(func() error { return t.commit(tx) }); err != nil { // the batch is durable when this returns nil
 		tx.Rollback() // an error means that the commit did it
-		t.broken = fmt.Errorf("table %s stopped; open it again when the cause is gone: %w", t.folder, err)
+		t.broken = fmt.Errorf("table %s %w: %w", t.folder, ErrStopped, err)
 		return t.broken
 	}
 	return nil
