@@ -263,6 +263,11 @@ func (a *Agent) loadOne(ctx context.Context, t *target) {
 			return
 		case again != nil && again.segment == suspect.segment:
 			slog.Error("data lost", "topic", t.Topic, "partition", t.Partition, "object", a.keys.Segment(suspect.segment), "err", err)
+			if n := t.plan.before(suspect.segment); n > 0 { // whole: the next fetch begins at the damage, and says so
+				t.plan.batches, t.plan.ahead = t.plan.batches[:n], nil
+				suspect = nil
+				continue
+			}
 			t.Err = t.fault("fetch", because(DataLost, err))
 			return
 		}

@@ -209,6 +209,28 @@ func TestMissingOrDamagedSegmentIsDataLostAndNeverSkipped(t *testing.T) {
 	}
 }
 
+func TestRecordsBeforeADamagedSegmentAreServed(t *testing.T) {
+	s := newStores()
+	a := filled(t, s, "a")
+	before := s.segmentKeys(t)
+	if r := a.produce(t, values("orders", 0, "b")); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	for _, key := range s.segmentKeys(t) {
+		if !slices.Contains(before, key) {
+			s.bucket.Edit(key, func([]byte) []byte { return nil })
+		}
+	}
+	a.stop()
+	a = start(t, s, testConfig()) // with an empty cache
+	f := a.fetchOne(t, "orders", 0)
+	if got := decode(t, f); len(got) != 1 || got[0] != "a" || f.Next != 1 {
+		t.Errorf("got %v, next %d, want the record before the damage", got, f.Next)
+	}
+	lost := a.Fetch(t.Context(), FetchRequest{Partitions: []FetchPartition{at("orders", 0, 1)}})[0]
+	wantErr(t, "fetch from the damage on", lost.Err, DataLost)
+}
+
 func TestWholeBatchOfAnotherOffsetIsDataLost(t *testing.T) {
 	s := newStores()
 	a := start(t, s, testConfig())

@@ -43,15 +43,18 @@ func (p plan) next(from objectlog.Offset) objectlog.Offset {
 	return last.Base + objectlog.Offset(last.Row.Records)
 }
 
-// names says whether the plan reads of the segment.
-func (p plan) names(segment objectlog.SegmentName) bool {
-	for _, b := range p.batches {
+// before counts the batches in front of the first one of the segment; all, if the plan does not read of it.
+func (p plan) before(segment objectlog.SegmentName) int {
+	for i, b := range p.batches {
 		if b.Segment == segment {
-			return true
+			return i
 		}
 	}
-	return false
+	return len(p.batches)
 }
+
+// names says whether the plan reads of the segment.
+func (p plan) names(segment objectlog.SegmentName) bool { return p.before(segment) < len(p.batches) }
 
 // needs answers the blocks that hold the batches, in order, and how much of each.
 func needs(batches []metadata.LocatedBatch) (order []block, bytes map[block]int64) {
