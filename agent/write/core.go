@@ -3,6 +3,7 @@
 package write
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/splashdam/splashdam/objectlog"
@@ -119,7 +120,14 @@ func (c *Core) submit(now time.Duration, e Submit) {
 	for _, b := range e.Batches {
 		bytes += b.Bytes
 	}
-	if c.used > 0 && c.used+bytes > c.cfg.BufferBytesMax {
+	if limit := c.cfg.BufferBytesMax; bytes > limit { // no wait would help
+		err := fmt.Errorf("the request takes %d bytes of memory, the whole buffer has %d: %w", bytes, limit, objectlog.ErrTooLarge)
+		for _, b := range e.Batches {
+			c.answer(b, err, nil)
+		}
+		return
+	}
+	if c.used+bytes > c.cfg.BufferBytesMax {
 		c.refused = true
 		c.do(Full{})
 		return

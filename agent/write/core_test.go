@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -206,11 +207,25 @@ func TestFullBufferRefusesAndSaysWhenThereIsRoom(t *testing.T) {
 	r.check("what fits is taken", !r.full)
 }
 
-func TestRequestLargerThanTheBufferIsTakenWhenItIsEmpty(t *testing.T) {
+func TestRequestLargerThanTheBufferIsRefusedWhateverTheBufferHolds(t *testing.T) {
 	r := newRig(t, nil)
-	r.submit(batchOf(0, 5000))
-	r.check("taken", !r.full)
-	r.upload()
+	refused := func(when string) {
+		t.Helper()
+		r.submit(batchOf(0, 600), batchOf(1, 401))
+		if len(r.answers) != 2 || r.full || len(r.uploads) != 0 {
+			t.Fatalf("%s: %d answers, full %v, %d uploads", when, len(r.answers), r.full, len(r.uploads))
+		}
+		for _, a := range r.answers {
+			if text := a.Err.Error(); !errors.Is(a.Err, objectlog.ErrTooLarge) || !strings.Contains(text, "1001 bytes") || !strings.Contains(text, "1000") {
+				t.Errorf("%s: error %q, want both sizes", when, text)
+			}
+		}
+	}
+	refused("empty")
+	r.check("nothing is held", r.core.used == 0 && r.core.Empty())
+	r.submit(batchOf(0, 600), batchOf(1, 400))
+	r.check("one that fits exactly is taken", !r.full && len(r.answers) == 0 && len(r.uploads) == 2)
+	refused("full")
 }
 
 func TestMemoryIsHeldUntilEveryShardDecided(t *testing.T) {

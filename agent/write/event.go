@@ -33,7 +33,8 @@ type Batch struct {
 // Event is what happens to a Core: Submit, Uploaded, Decided, Flush or Tick.
 type Event any
 
-// Submit gives batches their place behind everything submitted before. It is refused as a whole, with Full.
+// Submit gives batches their place behind everything submitted before. It is refused as a whole: with Full, or, if the empty buffer
+// could not hold it either, by an Answer of ErrTooLarge to each batch.
 type Submit struct{ Batches []*Batch }
 
 // Uploaded ends an Upload. An upload whose Err is neither nil nor ErrNotWritten has an unknown outcome.
@@ -93,7 +94,7 @@ type Commit struct {
 // Answer decides a batch, once. Parts are set if Err is nil.
 type Answer struct {
 	Batch *Batch
-	Err   error // ErrNotWritten, ErrUnknown, or why this batch alone could not be encoded or committed
+	Err   error // ErrNotWritten, ErrUnknown, ErrTooLarge, or why this batch alone could not be encoded or committed
 	Parts []Part
 }
 
