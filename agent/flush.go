@@ -38,7 +38,7 @@ type writer struct {
 	mu       sync.Mutex
 	core     *write.Core
 	closed   bool
-	room     chan struct{} // closed when a full buffer has room again
+	room     chan struct{} // closed when a full buffer has room again, or never will
 	idle     chan struct{} // closed when a flush has left nothing; nil before the flush
 	wakeAt   time.Duration // of the next tick; 0: none
 	wakeMore chan struct{} // wakeAt came nearer
@@ -149,6 +149,7 @@ func (w *writer) run(ctx context.Context) error {
 func (w *writer) abandon() {
 	w.mu.Lock()
 	w.closed = true
+	close(w.room) // for good: who waits there learns that the writer is closed
 	w.mu.Unlock()
 	w.stop()
 	w.work.Wait()

@@ -3,12 +3,14 @@ package agent
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/splashdam/splashdam/agent/write"
@@ -403,7 +405,7 @@ func TestFullBufferAnswersBusyAndTakesAgainWhenThereIsRoom(t *testing.T) {
 	})
 	a := start(t, s, cfg)
 	a.topic(t, "orders", 1)
-	big := strings.Repeat("x", 700<<10)
+	big := strings.Repeat("x", 400<<10) // the buffer has room for one: half of it is for bodies
 	first := a.Submit(t.Context(), ProduceRequest{Producer: nobody, Batches: []ProduceBatch{values("orders", 0, big)}})
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -423,6 +425,47 @@ func TestFullBufferAnswersBusyAndTakesAgainWhenThereIsRoom(t *testing.T) {
 	if r := <-second; r.Err != nil {
 		t.Error(r.Err)
 	}
+}
+
+func TestRequestLargerThanTheSmallestBufferFailsForCertain(t *testing.T) {
+	cfg := testConfig()
+	cfg.BufferBytesMax = 8 << 20 // the least that the program takes; a request has up to 32 MiB at its edge
+	a := start(t, newStores(), cfg)
+	a.topic(t, "orders", 2)
+	value := strings.Repeat("x", 512<<10)
+	large := ProduceRequest{Producer: nobody}
+	for i := range 63 {
+		large.Batches = append(large.Batches, values("orders", objectlog.Partition(i%2), value))
+	}
+	for _, r := range a.Submit(t.Context(), large).Wait(t.Context()) {
+		if !errors.Is(r.Err, objectlog.ErrTooLarge) || errors.Is(r.Err, OutcomeUnknown) || errors.Is(r.Err, Busy) {
+			t.Fatalf("error %v, want only too large", r.Err)
+		}
+	}
+	for p := range objectlog.Partition(2) {
+		if r := a.produce(t, values("orders", p, value)); r.Err != nil || r.Positions[0].Offset != 0 {
+			t.Errorf("a record behind it: %v, %v; want offset 0 of partition %d", r.Positions, r.Err, p)
+		}
+	}
+}
+
+func TestWaitForRoomEndsWithTheAgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStores()
+		cfg := testConfig()
+		cfg.BufferBytesMax = 1 << 20
+		a := start(t, s, cfg)
+		a.topic(t, "orders", 1)
+		s.failBucket(func(objmem.Request) objmem.Fault { return objmem.FailBefore })
+		big := values("orders", 0, strings.Repeat("x", 400<<10))
+		first := a.Submit(t.Context(), ProduceRequest{Producer: nobody, Batches: []ProduceBatch{big}})
+		second := make(chan ProduceResult, 1)
+		go func() { second <- a.produce(t, big) }()
+		synctest.Wait()
+		a.kill()
+		wantErr(t, "waits for room", (<-second).Err, Draining)
+		wantErr(t, "has its place", first.Wait(t.Context())[0].Err, OutcomeUnknown)
+	})
 }
 
 func TestBatchThatIsInTheLogInPartIsUnknownNotFailed(t *testing.T) {
