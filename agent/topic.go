@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"time"
 
@@ -217,12 +218,13 @@ func (a *Agent) DeleteTopic(ctx context.Context, name string, version int64) err
 	return nil
 }
 
-// AddPartitions raises the number of partitions and answers when all are there.
+// AddPartitions raises the number of partitions, to more than there are, and answers when all are there.
 func (a *Agent) AddPartitions(ctx context.Context, name string, partitions int32, validateOnly bool) (metadata.Topic, error) {
 	const op = "add partitions to topic"
 	t, err := a.findCurrent(ctx, name, 0)
-	if err == nil && (partitions > partitionsMax || partitions < t.Partitions) {
-		err = because(InvalidRequest, errors.New("partitions can only be added, up to 100,000"))
+	if err == nil && (partitions > partitionsMax || partitions <= t.Partitions) {
+		err = &Error{Op: op, Object: name, Cause: because(InvalidRequest, errors.New("partitions can only be added, up to 100,000")),
+			Hint: fmt.Sprintf("the topic has %d partitions: name a total above that", t.Partitions)}
 	}
 	if err != nil {
 		return metadata.Topic{}, topicError(op, name, err)

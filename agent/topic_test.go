@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -45,6 +46,13 @@ func TestTopicIsCreatedAlteredGrownAndDeleted(t *testing.T) {
 	}
 	_, err = a.AddPartitions(ctx, "orders", 4, false)
 	wantErr(t, "shrunk", err, InvalidRequest)
+	for _, dry := range []bool{false, true} {
+		_, err = a.AddPartitions(ctx, "orders", 200, dry)
+		wantErr(t, "grown to what it has", err, InvalidRequest)
+		if e := (*Error)(nil); !errors.As(err, &e) || !strings.Contains(e.Hint, "200") {
+			t.Errorf("error %#v, want a hint at what the topic has", err)
+		}
+	}
 	if r := a.produce(t, values("orders", 199, "a")); r.Err != nil {
 		t.Error(r.Err)
 	}
