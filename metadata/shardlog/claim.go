@@ -15,6 +15,8 @@ type attempt struct {
 	id       uint64 // of the put under way; 0: waits for its turn
 	attempts int
 	first    time.Duration // when it was first sent
+	cause    error         // why the newest answer decided nothing; nil: there was none, or it does not say
+	warned   bool          // the alarm about it was given
 }
 
 // verdict is what an answer says about an attempt, all its earlier sendings included.
@@ -48,8 +50,13 @@ func (a *attempt) judge(r metadata.PutResult) verdict {
 	return beaten
 }
 
-// send sends the attempt if it is its turn.
+// send sends the attempt if it is its turn, and raises the alarm about it once it is overdue. Whoever drives a Core answers every put within
+// some deadline, so that needs no timer.
 func (c *Core) send(a *attempt, t timer) {
+	if err := c.overdue(a, c.now.Mono); err != nil && !a.warned {
+		a.warned = true
+		c.emit(Alarm{Err: err})
+	}
 	if a.id != 0 || c.waits(t) {
 		return
 	}
@@ -64,14 +71,14 @@ func (c *Core) send(a *attempt, t timer) {
 func (c *Core) onPutDone(e PutDone) {
 	switch {
 	case c.append != nil && c.append.id == e.ID && e.ID != 0:
-		c.append.id = 0
+		c.append.id, c.append.cause = 0, e.Result.Err
 		if v := c.append.judge(e.Result); v == undecided {
 			c.backoff(timerAppend, c.append.attempts) // by the slot only, for as long as it takes
 		} else {
 			c.decideAppend(v, e.Result.Current)
 		}
 	case c.put != nil && c.put.id == e.ID && e.ID != 0:
-		c.put.id = 0
+		c.put.id, c.put.cause = 0, e.Result.Err
 		if v := c.put.judge(e.Result); v == undecided {
 			c.backoff(timerPut, c.put.attempts)
 		} else {

@@ -214,8 +214,10 @@ func (c *Core) Status(mono time.Duration) Status {
 	case c.phase == phaseLeading:
 		s.Role = RoleLeading
 		s.Renewed = mono-c.confirmed < c.cfg.Lease
+		s.Away = c.away(mono)
 	case c.mine || c.phase == phaseClaiming:
 		s.Role = RoleClaiming
+		s.Away = c.away(mono)
 	case c.started:
 		s.Role = RoleFollowing
 	}

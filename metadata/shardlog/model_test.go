@@ -432,10 +432,12 @@ func (r *replica) key(b []byte) []byte {
 	}
 	if c.put != nil {
 		id(c.put.id)
+		num(flag64(c.put.warned)) // not its cause, which only words depend on
 		b = appendBytes(b, c.put.item.Value)
 	}
 	if c.append != nil {
 		id(c.append.id)
+		num(flag64(c.append.warned))
 		b = appendBytes(b, c.append.raw)
 	}
 	for _, q := range c.queue {

@@ -74,6 +74,7 @@ type Status struct {
 	Applied  metadata.Seq   // -1 before the first entry
 	Snapshot metadata.Seq   // newest confirmed; -1 when none
 	Renewed  bool           // leading, and the lease was renewed within its time
+	Away     error          // leading or claiming, and the table left a put undecided for the lease time: which, since when, why
 	Fault    error          // why the shard halted
 }
 
