@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -131,6 +132,34 @@ func TestDamagedFileIsNeverAnObjectNorAbsent(t *testing.T) {
 			got, err := b.Get(ctx, "k", objectlog.Extent{})
 			if !errors.Is(err, errDamaged) || got != nil {
 				t.Errorf("get: %d bytes, %v, want errDamaged", len(got), err)
+			}
+		})
+	}
+}
+
+func TestBodyChecksAFileAsGetDoesAndAnswersItsBytesAnyway(t *testing.T) {
+	body := bytes.Repeat([]byte("body"), 100)
+	whole := append(bytes.Clone(body), trailer{nonce: objectlog.UUID{1}, bytes: int64(len(body)), crc: crc32.Checksum(body, castagnoli)}.encode()...)
+	for _, c := range []struct {
+		name   string
+		damage func(file []byte) []byte
+		bytes  int
+		want   error
+	}{
+		{"whole", func(f []byte) []byte { return f }, 400, nil},
+		{"without trailer", func(f []byte) []byte { return f[:400] }, 400, ErrNoTrailer},
+		{"truncated", func(f []byte) []byte { return f[:439] }, 439, ErrNoTrailer},
+		{"shorter than a trailer", func(f []byte) []byte { return f[401:] }, 39, ErrNoTrailer},
+		{"empty", func([]byte) []byte { return nil }, 0, ErrNoTrailer},
+		{"bit of the body", func(f []byte) []byte { f[7] ^= 1; return f }, 400, objectlog.ErrCorrupt},
+		{"bit of the nonce", func(f []byte) []byte { f[400] ^= 1; return f }, 400, objectlog.ErrCorrupt},
+		{"middle cut out", func(f []byte) []byte { return append(f[:100:100], f[200:]...) }, 300, objectlog.ErrCorrupt},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := c.damage(bytes.Clone(whole))
+			got, err := Body(f)
+			if !errors.Is(err, c.want) || !bytes.Equal(got, f[:c.bytes]) {
+				t.Errorf("%d bytes, %v; want the first %d, %v", len(got), err, c.bytes, c.want)
 			}
 		})
 	}

@@ -3,7 +3,6 @@ package file
 import (
 	"context"
 	"fmt"
-	"hash/crc32"
 	"os"
 	"path/filepath"
 	"slices"
@@ -68,8 +67,10 @@ func read(name string, extent objectlog.Extent) ([]byte, error) {
 	if _, err := f.ReadAt(part, extent.Start); err != nil {
 		return nil, err
 	}
-	if whole && crc32.Checksum(part, castagnoli) != t.crc {
-		return nil, fmt.Errorf("%s: its bytes are not those of its CRC32C: %w", name, errDamaged)
+	if whole {
+		if err := t.check(part); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
 	}
 	return part, nil
 }

@@ -1,7 +1,10 @@
 package file
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"hash/crc32"
 
 	"github.com/splashdam/splashdam/objectlog"
@@ -45,4 +48,31 @@ func decodeTrailer(b []byte, fileBytes int64) (t trailer, ok bool) {
 	t.bytes = int64(binary.BigEndian.Uint64(b[16:]))
 	t.crc = binary.BigEndian.Uint32(b[24:])
 	return t, t.bytes == fileBytes-trailerBytes
+}
+
+// check compares the object's own bytes with what the trailer says about them.
+func (t trailer) check(body []byte) error {
+	if crc32.Checksum(body, castagnoli) != t.crc {
+		return fmt.Errorf("its bytes are not those of its CRC32C: %w", errDamaged)
+	}
+	return nil
+}
+
+// ErrNoTrailer: the file does not end as a put leaves it. It was cut off, or no bucket wrote it.
+var ErrNoTrailer = errors.New("no trailer of a bucket's file")
+
+// Body answers the object's own bytes, which point into b, of a whole file that was read without a Bucket, and checks
+// them. With an error they are for people to look into: ErrNoTrailer answers all of b, objectlog.ErrCorrupt what lies
+// before a trailer that does not fit.
+func Body(b []byte) ([]byte, error) {
+	at := len(b) - trailerBytes
+	if at < 0 || !bytes.HasSuffix(b, []byte(trailerMagic)) {
+		return b, ErrNoTrailer
+	}
+	body := b[:at]
+	t, ok := decodeTrailer(b[at:], int64(len(b)))
+	if !ok {
+		return body, fmt.Errorf("its trailer is not that of a file of %d bytes: %w", len(b), errDamaged)
+	}
+	return body, t.check(body)
 }
