@@ -123,17 +123,6 @@ func PatchBatch(b []byte, base Offset, epoch Epoch) {
 	binary.BigEndian.PutUint32(b[batchEpochAt:], uint32(epoch))
 }
 
-// StampBatch makes the batch at the start of b a LogAppendTime batch in place, as a Kafka broker does for topics with
-// message.timestamp.type=LogAppendTime: attribute bit 3 is set, the max timestamp becomes at, and the checksum is
-// taken anew and answered. From then on at is the time of every record, whatever their own timestamp deltas say. The
-// batch must have passed ParseBatchHeader or CheckBatch.
-func StampBatch(b []byte, at Timestamp) (crc uint32) {
-	total := batchLengthNext + int(binary.BigEndian.Uint32(b[batchLengthAt:]))
-	b[batchAttributes+1] |= attrLogAppendTime
-	binary.BigEndian.PutUint64(b[batchMaxTimeAt:], uint64(at))
-	return sealBatch(b[:total])
-}
-
 // sealBatch writes the checksum of a batch whose other fields are complete.
 func sealBatch(batch []byte) (crc uint32) {
 	crc = crc32c(batch[batchAttributes:])

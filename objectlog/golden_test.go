@@ -75,7 +75,7 @@ func goldenSegment(t testing.TB) []byte {
 	o.ProducerID, o.ProducerEpoch, o.FirstSequence = 4000, 3, 17
 	produced := mustEncode(t, knownRecords, o)
 	stamped := bytes.Clone(batches[0])
-	StampBatch(stamped, 1_700_000_100_000)
+	stampBatch(stamped, 1_700_000_100_000)
 	expecting := segmentRun(t, 3, 2, 64, stamped, produced)
 	expecting.Rows[1].Expected = 123_456
 	body, _ := EncodeSegment([]SegmentRun{

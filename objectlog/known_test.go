@@ -2,6 +2,7 @@ package objectlog
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"reflect"
 	"strings"
@@ -135,18 +136,31 @@ func TestEncodeWritesTheBatchSpelledByHand(t *testing.T) {
 	}
 }
 
-func TestPatchAndStampWriteWhereKafkaHasTheFields(t *testing.T) {
+func TestAppendTimeIsWrittenWhereKafkaHasIt(t *testing.T) {
+	o := plain(CodecNone)
+	o.LogAppendTime = 0x1112131415161718
+	b := mustEncode(t, knownRecords, o)
+	if b[22] != 0x08 || !bytes.Equal(b[35:43], unspell(t, "11 12 13 14 15 16 17 18")) {
+		t.Errorf("attributes %02x, max timestamp % x", b[22], b[35:43])
+	}
+}
+
+func TestPatchWritesWhereKafkaHasTheFields(t *testing.T) {
 	b := knownBatches[0].bytes(t)
 	PatchBatch(b, 0x0102030405060708, 0x0a0b0c0d)
 	if got, want := b[:16], unspell(t, "01 02 03 04 05 06 07 08 00 00 00 49 0a 0b 0c 0d"); !bytes.Equal(got, want) {
 		t.Errorf("got % x, want % x", got, want)
 	}
-	StampBatch(b, 0x1112131415161718)
-	if b[22] != 0x08 || !bytes.Equal(b[35:43], unspell(t, "11 12 13 14 15 16 17 18")) {
-		t.Errorf("attributes %02x, max timestamp % x", b[22], b[35:43])
-	}
 	h, err := ParseBatchHeader(b)
 	if err != nil || h.BaseOffset != 0x0102030405060708 || h.LeaderEpoch != 0x0a0b0c0d {
 		t.Errorf("%+v, %v", h, err)
 	}
+}
+
+// stampBatch makes a LogAppendTime batch of the one batch in b, in place, as a Kafka broker does for topics with
+// message.timestamp.type=LogAppendTime: the records keep their timestamp deltas, which mean nothing from then on.
+func stampBatch(b []byte, at Timestamp) {
+	b[batchAttributes+1] |= attrLogAppendTime
+	binary.BigEndian.PutUint64(b[batchMaxTimeAt:], uint64(at))
+	sealBatch(b)
 }
