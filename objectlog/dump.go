@@ -2,216 +2,124 @@ package objectlog
 
 import (
 	"bufio"
-	"encoding/binary"
-	"errors"
+	"cmp"
 	"fmt"
 	"io"
-	"time"
 )
 
-// Dump prints a whole segment for people: header, sections, runs, batches and, if asked for, records with offsets
-// relative to their batch. Everything is verified on the way, down to the records. What is damaged is printed where it is
-// found, and the rest goes on as far as it can be read; without a footer, batches are looked for one behind the other.
-// The error is the first damage found (ErrCorrupt, ErrInvalid, ErrVersion, ErrTooLarge), or w's.
-func Dump(w io.Writer, body []byte, records bool) error {
-	d := dumper{w: bufio.NewWriter(w), body: body, records: records}
-	d.segment()
-	return errors.Join(d.first, d.w.Flush())
+// WriteText prints the description line by line, damage where it was found.
+func (d *SegmentDescription) WriteText(w io.Writer) error {
+	out := textWriter{bufio.NewWriter(w)}
+	out.segment(d)
+	return out.Flush()
 }
 
-type dumper struct {
-	w       *bufio.Writer
-	body    []byte
-	records bool
-	at      int64 // where the batches read so far end
-	first   error
-}
+type textWriter struct{ *bufio.Writer }
 
-func (d *dumper) printf(format string, args ...any) {
-	fmt.Fprintf(d.w, format, args...)
-}
+func (w textWriter) printf(format string, args ...any) { fmt.Fprintf(w, format, args...) }
 
-// damage prints what is wrong with the bytes at a position.
-func (d *dumper) damage(indent string, at int64, err error) {
-	d.printf("%sDAMAGED at byte %d: %v\n", indent, at, err)
-	if d.first == nil {
-		d.first = fmt.Errorf("segment, byte %d: %w", at, err)
+func (w textWriter) damage(indent string, d *damage) {
+	if d != nil {
+		w.printf("%sDAMAGED at byte %d: %s\n", indent, d.At, d.Cause)
 	}
 }
 
-func (d *dumper) segment() {
-	size := int64(len(d.body))
-	d.printf("segment: %d bytes\n", size)
-	if err := checkSegmentHeader(d.body); err != nil {
-		d.damage("", 0, err)
-	} else {
-		d.printf("header: format %d\n", segmentVersion)
+func (w textWriter) segment(d *SegmentDescription) {
+	w.printf("segment: %d bytes\n", d.Bytes)
+	w.damage("", d.Header.Damage)
+	if d.Header.Damage == nil {
+		w.printf("header: format %d\n", d.Header.Format)
 	}
-	d.at = segmentHeaderBytes
-	trailerAt := max(size-SegmentTrailerBytes, 0)
-	footer, err := ParseSegmentTrailer(d.body[trailerAt:], size)
-	if err != nil {
-		d.damage("", trailerAt, err)
-		d.strays(size)
+	w.damage("", d.Trailer.Damage)
+	for i := range d.Sections {
+		w.section(&d.Sections[i])
+	}
+	if d.Footer != nil {
+		w.damage("", d.Footer.Damage)
+	}
+	if d.Strays != nil {
+		w.strays(d.Strays)
 		return
 	}
-	sections, err := DecodeFooter(d.body[footer.Extent.Start:footer.Extent.Next], footer)
-	if err != nil {
-		d.damage("", footer.Extent.Start, err)
-		d.strays(footer.Extent.Start)
+	w.printf("footer: bytes [%d, %d), CRC32C %s, %d sections\n", d.Footer.Start, d.Footer.Next, d.Footer.CRC32C, d.Footer.Sections)
+	w.printf("trailer: bytes [%d, %d), format %d\n", d.Trailer.Start, d.Trailer.Next, d.Trailer.Format)
+}
+
+func (w textWriter) strays(d *strayBatches) {
+	w.printf("batches found without the footer:\n")
+	for i := range d.Batches {
+		w.batch(&d.Batches[i])
+	}
+	if d.End != nil {
+		w.printf("    no batch at byte %d: %s\n", d.End.At, d.End.Cause)
+	}
+}
+
+func (w textWriter) section(d *sectionDescription) {
+	w.printf("section of shard %d: bytes [%d, %d), CRC32C %s\n", d.Shard, d.Start, d.Next, d.CRC32C)
+	w.damage("  ", d.Damage)
+	for i := range d.Runs {
+		w.run(&d.Runs[i])
+	}
+}
+
+func (w textWriter) run(d *runDescription) {
+	w.printf("  run of topic %s partition %d: bytes [%d, %d), %d batches\n", d.Topic, d.Partition, d.Start, d.Next, len(d.Batches))
+	w.damage("    ", d.Damage)
+	for i := range d.Batches {
+		w.batch(&d.Batches[i])
+	}
+}
+
+func (w textWriter) batch(d *batchDescription) {
+	if d.batchFields == nil {
+		w.damage("    ", d.Damage)
 		return
 	}
-	for _, s := range sections {
-		d.section(s)
+	w.printf("    batch at %d: %d bytes, %d records, %s, CRC32C %s, %s to %s", d.Start, d.Bytes, d.Records, d.Codec, d.CRC32C,
+		orNoTime(d.FirstTimestamp), orNoTime(d.MaxTimestamp))
+	if d.LogAppendTime {
+		w.printf(", append time")
 	}
-	if d.at != footer.Extent.Start {
-		d.damage("", d.at, fmt.Errorf("%d bytes before the footer belong to no run: %w", footer.Extent.Start-d.at, ErrCorrupt))
+	if p := d.Producer; p != nil {
+		w.printf(", producer %d epoch %d sequence %d", p.ID, p.Epoch, p.FirstSequence)
 	}
-	d.printf("footer: bytes [%d, %d), CRC32C %08x, %d sections\n", footer.Extent.Start, footer.Extent.Next, footer.CRC32C, len(sections))
-	d.printf("trailer: bytes [%d, %d), format %d\n", trailerAt, size, segmentVersion)
+	if d.Expected != nil {
+		w.printf(", expected at offset %d", *d.Expected)
+	}
+	w.printf("\n")
+	w.damage("      ", d.RowDamage)
+	for i := range d.RecordDetails {
+		w.record(&d.RecordDetails[i])
+	}
+	w.damage("      ", d.Damage)
 }
 
-func checkSegmentHeader(body []byte) error {
-	if len(body) < segmentHeaderBytes || string(body[:4]) != segmentMagic {
-		return fmt.Errorf("segment header: begins with %q, not %q: %w", body[:min(len(body), 4)], segmentMagic, ErrCorrupt)
+func (w textWriter) record(d *recordDescription) {
+	w.printf("      record +%d: %s, key %s, value %s", d.OffsetDelta, orNoTime(d.Timestamp), quote(d.Key, d.KeyBase64), quote(d.Value, d.ValueBase64))
+	for i := range d.Headers {
+		h := &d.Headers[i]
+		w.printf(", header %q: %s", h.Name, quote(h.Value, h.ValueBase64))
 	}
-	if err := checkSegmentVersion(binary.BigEndian.Uint32(body[4:])); err != nil {
-		return fmt.Errorf("segment header: %w", err)
-	}
-	return nil
+	w.printf("\n")
 }
 
-func (d *dumper) section(s Section) {
-	d.printf("section of shard %d: bytes [%d, %d), CRC32C %08x\n", s.Shard, s.Ref.Extent.Start, s.Ref.Extent.Next, s.Ref.CRC32C)
-	runs, err := DecodeSection(s.Bytes, s.Ref)
-	if err != nil {
-		d.damage("  ", s.Ref.Extent.Start, err)
-		return
-	}
-	for _, run := range runs {
-		d.run(run)
-	}
-}
-
-func (d *dumper) run(run Run) {
-	next := run.Start
-	for _, row := range run.Rows {
-		next += int64(row.Bytes)
-	}
-	d.printf("  run of topic %s partition %d: bytes [%d, %d), %d batches\n", run.Topic, run.Partition, run.Start, next, len(run.Rows))
-	if run.Start != d.at {
-		d.damage("    ", run.Start, fmt.Errorf("run starts here, the one before ended at %d: %w", d.at, ErrCorrupt))
-	}
-	for at, i := run.Start, 0; i < len(run.Rows); i++ {
-		row := run.Rows[i]
-		d.batch(at, d.body[at:at+int64(row.Bytes)], &row)
-		at += int64(row.Bytes)
-	}
-	d.at = next
-}
-
-// strays prints the batches that lie one behind the other from d.at on, of a segment without a footer.
-func (d *dumper) strays(end int64) {
-	d.printf("batches found without the footer:\n")
-	for d.at < end {
-		h, err := ParseBatchHeader(d.body[d.at:end])
-		if err != nil {
-			d.printf("    no batch at byte %d: %v\n", d.at, err)
-			return
-		}
-		d.batch(d.at, d.body[d.at:d.at+int64(h.Bytes)], nil)
-		d.at += int64(h.Bytes)
-	}
-}
-
-// batch prints and verifies the batch at a position, against its row if there is one.
-func (d *dumper) batch(at int64, b []byte, row *BatchRow) {
-	h, err := ParseBatchHeader(b)
-	if err != nil {
-		d.damage("    ", at, err)
-		return
-	}
-	d.printf("    batch at %d: %d bytes, %d records, %s, CRC32C %08x, %s to %s", at, h.Bytes, h.Records, h.Codec.name(), h.CRC,
-		h.FirstTimestamp.text(), h.MaxTimestamp.text())
-	if h.LogAppendTime {
-		d.printf(", append time")
-	}
-	if h.ProducerID != NoProducer {
-		d.printf(", producer %d epoch %d sequence %d", h.ProducerID, h.ProducerEpoch, h.FirstSequence)
-	}
-	if row != nil && row.Expected != NoOffset {
-		d.printf(", expected at offset %d", row.Expected)
-	}
-	d.printf("\n")
-	if row != nil {
-		if err := row.checkHeader(h); err != nil {
-			d.damage("      ", at, err)
-		}
-	}
-	if err := DecodeBatch(b, Limits{}, func(offset Offset, r Record) bool {
-		if d.records {
-			d.record(offset-h.BaseOffset, r)
-		}
-		return true
-	}); err != nil {
-		d.damage("      ", at, err)
-	}
-}
-
-// checkHeader compares what the footer says about a batch with its header.
-func (r BatchRow) checkHeader(h BatchHeader) error {
-	for _, field := range []struct {
-		name      string
-		row, want int64
-	}{
-		{"bytes", int64(r.Bytes), int64(h.Bytes)},
-		{"records", int64(r.Records), int64(h.LastOffsetDelta) + 1},
-		{"max timestamp", int64(r.MaxTimestamp), int64(h.MaxTimestamp)},
-		{"producer id", int64(r.ProducerID), int64(h.ProducerID)},
-		{"producer epoch", int64(r.ProducerEpoch), int64(h.ProducerEpoch)},
-		{"first sequence", int64(r.FirstSequence), int64(h.FirstSequence)},
-		{"CRC32C", int64(r.CRC), int64(h.CRC)},
-	} {
-		if field.row != field.want {
-			return fmt.Errorf("%s in the footer is %d, in the batch %d: %w", field.name, field.row, field.want, ErrCorrupt)
-		}
-	}
-	return nil
-}
-
-func (d *dumper) record(delta Offset, r Record) {
-	d.printf("      record +%d: %s, key %s, value %s", delta, r.Timestamp.text(), quote(r.Key), quote(r.Value))
-	for _, h := range r.Headers {
-		d.printf(", header %q: %s", h.Key, quote(h.Value))
-	}
-	d.printf("\n")
-}
+func orNoTime(text string) string { return cmp.Or(text, "no time") }
 
 // quotedBytesMax keeps a record on a line that a terminal can show.
 const quotedBytesMax = 200
 
-func quote(b []byte) string {
-	switch {
-	case b == nil:
+// quote prints what Readable answered.
+func quote(text *string, bytes []byte) string {
+	if text == nil && bytes == nil {
 		return "null"
-	case len(b) > quotedBytesMax:
-		return fmt.Sprintf("%q... (%d bytes)", b[:quotedBytesMax], len(b))
-	default:
-		return fmt.Sprintf("%q", b)
 	}
-}
-
-func (codec Codec) name() string {
-	names := [...]string{"none", "gzip", "snappy", "lz4", "zstd"}
-	if int(codec) < len(names) {
-		return names[codec]
+	s := string(bytes)
+	if text != nil {
+		s = *text
 	}
-	return fmt.Sprintf("codec %d", codec)
-}
-
-func (t Timestamp) text() string {
-	if t == NoTimestamp {
-		return "no time"
+	if len(s) > quotedBytesMax {
+		return fmt.Sprintf("%q... (%d bytes)", s[:quotedBytesMax], len(s))
 	}
-	return time.UnixMilli(int64(t)).UTC().Format("2006-01-02T15:04:05.000Z")
+	return fmt.Sprintf("%q", s)
 }

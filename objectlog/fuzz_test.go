@@ -2,6 +2,7 @@ package objectlog
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"testing"
@@ -52,7 +53,7 @@ func FuzzCheckBatch(f *testing.F) {
 
 func FuzzSegmentFooter(f *testing.F) {
 	body := goldenSegment(f)
-	footer, err := ParseSegmentTrailer(body[len(body)-SegmentTrailerBytes:], int64(len(body)))
+	footer, err := parseSegmentTrailer(body[len(body)-segmentTrailerBytes:], int64(len(body)))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -63,7 +64,7 @@ func FuzzSegmentFooter(f *testing.F) {
 		const start = 1 << 20
 		ref := SectionRef{Extent: Extent{Start: start, Next: start + int64(len(b))}, CRC32C: crc32c(b)}
 		checkRuns(t, b, ref)
-		list, err := DecodeFooter(b, ref)
+		list, err := decodeFooter(b, ref)
 		if err != nil {
 			return
 		}
@@ -108,6 +109,12 @@ func FuzzDump(f *testing.F) {
 	f.Add(goldenSegment(f))
 	f.Add([]byte(segmentMagic))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_ = Dump(io.Discard, b, true)
+		d := DescribeSegment(b, true)
+		if err := d.WriteText(io.Discard); err != nil {
+			t.Error(err)
+		}
+		if _, err := json.Marshal(d); err != nil {
+			t.Error(err)
+		}
 	})
 }

@@ -36,7 +36,8 @@ const NoProducer ProducerID = -1
 
 // Extent is a half-open byte range of one object.
 type Extent struct {
-	Start, Next int64
+	Start int64 `json:"start"`
+	Next  int64 `json:"next"`
 }
 
 // Len is the extent's length in bytes.

@@ -135,8 +135,8 @@ func countPartitions(runs []SegmentRun) int {
 	return n
 }
 
-// DecodeFooter reads a footer: all sections, each with its bytes, which point into b. Errors: ErrCorrupt.
-func DecodeFooter(b []byte, ref SectionRef) ([]Section, error) {
+// decodeFooter reads a footer: all sections, each with its bytes, which point into b. Errors: ErrCorrupt.
+func decodeFooter(b []byte, ref SectionRef) ([]Section, error) {
 	if err := ref.check(b); err != nil {
 		return nil, fmt.Errorf("segment footer: %w", err)
 	}

@@ -80,8 +80,8 @@ const (
 	trailerMagicAt   = 28
 )
 
-// SegmentTrailerBytes is the size of the fixed trailer: the last bytes of every segment.
-const SegmentTrailerBytes = 32
+// segmentTrailerBytes is the size of the fixed trailer: the last bytes of every segment.
+const segmentTrailerBytes = 32
 
 // EncodeSegment lays the runs out, sorted by shard, topic and partition (it sorts runs in place), with footer and trailer.
 // The answer's sections are in shard order. The cost is one copy of the batches. Several runs of one partition become
@@ -101,7 +101,7 @@ func EncodeSegment(runs []SegmentRun) (body []byte, sections []Section) {
 	}
 	footer := placeSections(sections, end)
 
-	body = make([]byte, 0, footer.Extent.Next+SegmentTrailerBytes)
+	body = make([]byte, 0, footer.Extent.Next+segmentTrailerBytes)
 	body = append(body, segmentMagic...)
 	body = binary.BigEndian.AppendUint32(body, segmentVersion)
 	for i := range runs {
@@ -181,10 +181,10 @@ func appendTrailer(dst []byte, footer SectionRef) []byte {
 	return append(dst, segmentMagic...)
 }
 
-// ParseSegmentTrailer reads the trailer, which is the last SegmentTrailerBytes of an object of the given size, and
+// parseSegmentTrailer reads the trailer, which is the last segmentTrailerBytes of an object of the given size, and
 // answers where the footer (the directory of sections and the sections) lies. Errors: ErrCorrupt, ErrVersion.
-func ParseSegmentTrailer(trailer []byte, objectBytes int64) (footer SectionRef, err error) {
-	if len(trailer) != SegmentTrailerBytes || objectBytes < segmentHeaderBytes+SegmentTrailerBytes {
+func parseSegmentTrailer(trailer []byte, objectBytes int64) (footer SectionRef, err error) {
+	if len(trailer) != segmentTrailerBytes || objectBytes < segmentHeaderBytes+segmentTrailerBytes {
 		return footer, fmt.Errorf("segment trailer: %d bytes of an object of %d: %w", len(trailer), objectBytes, ErrCorrupt)
 	}
 	be := binary.BigEndian
@@ -201,7 +201,7 @@ func ParseSegmentTrailer(trailer []byte, objectBytes int64) (footer SectionRef, 
 		return footer, fmt.Errorf("segment trailer: %w", errFlags(flags))
 	}
 	start, length := be.Uint64(trailer), be.Uint32(trailer[8:])
-	next := objectBytes - SegmentTrailerBytes
+	next := objectBytes - segmentTrailerBytes
 	if start < segmentHeaderBytes || start > uint64(next) || int64(start)+int64(length) != next {
 		return footer, fmt.Errorf("segment trailer: footer of %d bytes at %d in an object of %d: %w", length, start, objectBytes, ErrCorrupt)
 	}

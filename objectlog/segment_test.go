@@ -37,14 +37,14 @@ func segmentRun(t testing.TB, shard Shard, topic byte, partition Partition, batc
 
 // readSegment reads a whole segment as a reader with ranged gets would: trailer, footer, sections.
 func readSegment(body []byte) (map[Shard][]Run, error) {
-	if len(body) < SegmentTrailerBytes {
+	if len(body) < segmentTrailerBytes {
 		return nil, ErrCorrupt
 	}
-	footer, err := ParseSegmentTrailer(body[len(body)-SegmentTrailerBytes:], int64(len(body)))
+	footer, err := parseSegmentTrailer(body[len(body)-segmentTrailerBytes:], int64(len(body)))
 	if err != nil {
 		return nil, err
 	}
-	sections, err := DecodeFooter(body[footer.Extent.Start:footer.Extent.Next], footer)
+	sections, err := decodeFooter(body[footer.Extent.Start:footer.Extent.Next], footer)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +167,7 @@ func TestSegmentWithAFlippedBitIsNeverReadAsAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	footer, err := ParseSegmentTrailer(body[len(body)-SegmentTrailerBytes:], int64(len(body)))
+	footer, err := parseSegmentTrailer(body[len(body)-segmentTrailerBytes:], int64(len(body)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +260,7 @@ func TestFooterThatBreaksARuleIsCorruptEvenWhereTheChecksumHolds(t *testing.T) {
 	} {
 		b := unspell(t, spelled)
 		ref := SectionRef{Extent: Extent{Start: 1000, Next: 1000 + int64(len(b))}, CRC32C: crc32c(b)}
-		if _, err := DecodeFooter(b, ref); name == "" && err != nil || name != "" && !errors.Is(err, ErrCorrupt) {
+		if _, err := decodeFooter(b, ref); name == "" && err != nil || name != "" && !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%s: error is %v", name, err)
 		}
 	}
@@ -268,9 +268,9 @@ func TestFooterThatBreaksARuleIsCorruptEvenWhereTheChecksumHolds(t *testing.T) {
 
 func TestTrailerOfAnotherObjectIsCorrupt(t *testing.T) {
 	body := smallSegment(t)
-	trailer := body[len(body)-SegmentTrailerBytes:]
+	trailer := body[len(body)-segmentTrailerBytes:]
 	for _, size := range []int64{0, 39, int64(len(body)) - 1, int64(len(body)) + 1, math.MaxInt64} {
-		if _, err := ParseSegmentTrailer(trailer, size); !errors.Is(err, ErrCorrupt) {
+		if _, err := parseSegmentTrailer(trailer, size); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("object of %d bytes: error is %v", size, err)
 		}
 	}
@@ -278,9 +278,9 @@ func TestTrailerOfAnotherObjectIsCorrupt(t *testing.T) {
 
 func TestLaterSegmentFormatsAreNamedBeforeAnyChecksum(t *testing.T) {
 	body := smallSegment(t)
-	trailer := body[len(body)-SegmentTrailerBytes:]
+	trailer := body[len(body)-segmentTrailerBytes:]
 	trailer[trailerVersionAt+3] = 9
-	_, err := ParseSegmentTrailer(trailer, int64(len(body)))
+	_, err := parseSegmentTrailer(trailer, int64(len(body)))
 	if !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "segment format 9, this program reads 1") {
 		t.Errorf("trailer: error is %v", err)
 	}
@@ -293,10 +293,10 @@ func TestLaterSegmentFormatsAreNamedBeforeAnyChecksum(t *testing.T) {
 func TestFlagsOfLaterFormatsAreRefusedByName(t *testing.T) {
 	for flag, name := range map[byte]string{1: "merged", 4: "unknown"} {
 		body := smallSegment(t)
-		trailer := body[len(body)-SegmentTrailerBytes:]
+		trailer := body[len(body)-segmentTrailerBytes:]
 		trailer[trailerFlagsAt+3] = flag
 		copy(trailer[trailerCRCAt:], be32(crc32c(trailer[:trailerCRCAt])))
-		if _, err := ParseSegmentTrailer(trailer, int64(len(body))); !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), name) {
+		if _, err := parseSegmentTrailer(trailer, int64(len(body))); !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), name) {
 			t.Errorf("trailer flag %d: error is %v", flag, err)
 		}
 		b := []byte{sectionVersion, flag, 0}

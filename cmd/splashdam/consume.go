@@ -8,11 +8,11 @@ import (
 	"slices"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"github.com/splashdam/splashdam/client"
+	"github.com/splashdam/splashdam/objectlog"
 )
 
 // consumeOptions are the flags of consume.
@@ -255,24 +255,12 @@ type headerView struct {
 
 func viewRecord(r *client.Record) recordView {
 	v := recordView{Topic: r.Topic, Partition: int32(r.Partition), Offset: int64(r.Offset), Timestamp: r.Timestamp.UTC()}
-	v.Key, v.KeyBase64 = viewBytes(r.Key)
-	v.Value, v.ValueBase64 = viewBytes(r.Value)
+	v.Key, v.KeyBase64 = objectlog.Readable(r.Key)
+	v.Value, v.ValueBase64 = objectlog.Readable(r.Value)
 	for _, h := range r.Headers {
 		view := headerView{Name: h.Key}
-		view.Value, view.ValueBase64 = viewBytes(h.Value)
+		view.Value, view.ValueBase64 = objectlog.Readable(h.Value)
 		v.Headers = append(v.Headers, view)
 	}
 	return v
-}
-
-// viewBytes is b as text where it is text, else as bytes; nothing for a null.
-func viewBytes(b []byte) (text *string, bytes []byte) {
-	if b == nil {
-		return nil, nil
-	}
-	if utf8.Valid(b) {
-		s := string(b)
-		return &s, nil
-	}
-	return nil, b
 }
