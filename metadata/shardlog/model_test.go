@@ -432,13 +432,11 @@ func (r *replica) key(b []byte) []byte {
 	}
 	if c.put != nil {
 		id(c.put.id)
-		num(flag64(c.put.warned)) // not its cause, which only words depend on
-		b = appendBytes(b, c.put.item.Value)
+		b = appendBytes(append(b, byte(flag64(c.put.warned))), c.put.item.Value) // not its cause, which only words depend on
 	}
 	if c.append != nil {
 		id(c.append.id)
-		num(flag64(c.append.warned))
-		b = appendBytes(b, c.append.raw)
+		b = appendBytes(append(b, byte(flag64(c.append.warned))), c.append.raw)
 	}
 	for _, q := range c.queue {
 		num(int64(q.ID))
