@@ -2,6 +2,7 @@ package write
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -34,7 +35,7 @@ func (c *Core) uploaded(now time.Duration, e Uploaded) {
 	case errors.Is(e.Err, ErrNotWritten):
 		c.giveUp(s, ErrNotWritten)
 	case e.Err != nil:
-		s.retryAt, s.tries = now+backoff(s.tries), s.tries+1
+		s.retryAt, s.tries, s.cause = now+backoff(s.tries), s.tries+1, e.Err
 		c.do(Wake{At: s.retryAt})
 	default:
 		c.stored(now, s)
@@ -198,9 +199,17 @@ func (c *Core) expire(now time.Duration) {
 	c.release(bytes)
 	for _, s := range slices.Clone(c.segments) {
 		if s.deadline <= now && !s.givenUp {
-			c.giveUp(s, ErrUnknown)
+			c.giveUp(s, s.unknown())
 		}
 	}
+}
+
+// unknown is why nothing is known of the segment's batches.
+func (s *segment) unknown() error {
+	if s.stored || s.cause == nil {
+		return ErrUnknown
+	}
+	return undecided{fmt.Errorf("the store did not confirm the segment: %w", s.cause)}
 }
 
 // wakeForAll asks for the next tick that anything waits for.

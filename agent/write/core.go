@@ -4,6 +4,7 @@ package write
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/splashdam/splashdam/objectlog"
@@ -65,7 +66,8 @@ type segment struct {
 	givenUp   bool
 	retryAt   time.Duration // of an upload whose outcome was unknown
 	tries     int
-	undecided int // shards
+	cause     error // why the newest upload's outcome was unknown
+	undecided int   // shards
 }
 
 // queue holds what is to be committed in one shard.
@@ -112,6 +114,11 @@ func (c *Core) Step(now time.Duration, event Event) []Effect {
 
 // Empty says whether nothing is held: everything submitted was answered and no upload is in flight.
 func (c *Core) Empty() bool { return len(c.open) == 0 && len(c.segments) == 0 && c.uploads == 0 }
+
+// Storing says whether a segment is still to be stored.
+func (c *Core) Storing() bool {
+	return slices.ContainsFunc(c.segments, func(s *segment) bool { return !s.stored && !s.givenUp })
+}
 
 func (c *Core) do(e Effect) { c.effects = append(c.effects, e) }
 

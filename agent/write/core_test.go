@@ -228,6 +228,24 @@ func TestRequestLargerThanTheBufferIsRefusedWhateverTheBufferHolds(t *testing.T)
 	refused("full")
 }
 
+func TestSegmentThatIsGivenUpSaysWhyItIsNotStored(t *testing.T) {
+	r := newRig(t, nil)
+	r.submit(batchOf(0, 10))
+	u := r.upload()
+	for _, cause := range []error{errors.New("slow down"), errors.New("no space left")} {
+		r.step(Uploaded{Counter: 1, Encoded: Encode(u.Batches), Err: cause})
+		r.now += time.Second
+		r.step(Tick{})
+	}
+	r.check("it is still to be stored", r.core.Storing())
+	r.now += 30 * time.Second
+	r.step(Tick{})
+	if len(r.answers) != 1 || !errors.Is(r.answers[0].Err, ErrUnknown) || !strings.Contains(r.answers[0].Err.Error(), "no space left") {
+		t.Errorf("answers %+v, want an unknown outcome with the last cause", r.answers)
+	}
+	r.check("nothing is to be stored", !r.core.Storing())
+}
+
 func TestMemoryIsHeldUntilEveryShardDecided(t *testing.T) {
 	r := newRig(t, nil)
 	r.submit(batchOf(0, 10), batchOf(2, 10))

@@ -187,7 +187,7 @@ func (e *Encoded) encode(r *run, owners []owner) {
 		r.append(batch, row, owners)
 	case len(owners) == 1:
 		if owners[0].records < len(owners[0].batch.Records) {
-			err = fmt.Errorf("%w: a part of the records: %w", ErrUnknown, err) // the other parts may be committed
+			err = undecided{fmt.Errorf("a part of the records: %w", err)} // the other parts may be committed
 		}
 		e.failed = append(e.failed, failure{owners[0].batch, err})
 	default:

@@ -122,3 +122,9 @@ var (
 	// ErrUnknown: the batch may or may not be in the log.
 	ErrUnknown = errors.New("outcome unknown")
 )
+
+// undecided is an ErrUnknown whose text is why.
+type undecided struct{ why error }
+
+func (u undecided) Error() string   { return u.why.Error() }
+func (u undecided) Unwrap() []error { return []error{ErrUnknown, u.why} }
