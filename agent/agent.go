@@ -140,7 +140,8 @@ func (a *Agent) letGo(ctx context.Context) {
 	a.presence.leave(context.WithoutCancel(ctx))
 }
 
-// Ready is nil when the agent can serve: every shard has applied state and a leader that answers, and the agent is not draining.
+// Ready is nil when the agent can serve: every shard has applied state and a leader, the table answers those that lead here, segments can
+// be stored, and the agent is not draining.
 func (a *Agent) Ready() error {
 	select {
 	case <-a.draining:
@@ -152,9 +153,14 @@ func (a *Agent) Ready() error {
 		switch status := s.log.Status(); {
 		case status.Role == shardlog.RoleHalted:
 			problems = append(problems, fmt.Errorf("shard %d: %w", i, status.Fault))
+		case status.Away != nil:
+			problems = append(problems, status.Away)
 		case status.Role == shardlog.RoleStarting || status.Role == shardlog.RoleClaiming || status.Leader.IsZero():
 			problems = append(problems, fmt.Errorf("shard %d has no leader yet", i))
 		}
+	}
+	if err := a.writer.ready(); err != nil {
+		problems = append(problems, err)
 	}
 	if len(problems) > 0 {
 		return because(Unavailable, errors.Join(problems...))

@@ -42,6 +42,7 @@ type writer struct {
 	idle     chan struct{} // closed when a flush has left nothing; nil before the flush
 	wakeAt   time.Duration // of the next tick; 0: none
 	wakeMore chan struct{} // wakeAt came nearer
+	outage   outage
 }
 
 func newWriter(cfg Config, shards []shard) *writer {
@@ -95,6 +96,9 @@ func (w *writer) step(e write.Event) (room <-chan struct{}, closed bool) {
 		case write.Propose:
 			w.work.Go(func() { w.propose(e) })
 		}
+	}
+	if !w.outage.since.IsZero() && !w.core.Storing() {
+		w.outage.over()
 	}
 	if w.idle != nil && w.core.Empty() {
 		w.closed = true
@@ -208,10 +212,31 @@ func (w *writer) put(e *write.Encoded) error {
 	case errors.Is(err, objectlog.ErrExists):
 		slog.Error("segment key holds another content", "key", key, "err", err)
 		return fmt.Errorf("%w: %w", write.ErrNotWritten, err)
-	default:
-		slog.Warn("put segment", "key", key, "err", err)
 	}
-	return err
+	w.note(key, err)
+	if err != nil {
+		return shortened(err) // clients see it
+	}
+	return nil
+}
+
+// note takes note of an upload that succeeded, or whose outcome is unknown.
+func (w *writer) note(key string, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch now := time.Now(); {
+	case err == nil:
+		w.outage.succeeded(now)
+	case w.ctx.Err() == nil: // else it was the agent that ended the upload
+		w.outage.failed(now, key, err)
+	}
+}
+
+// ready is nil unless segments cannot be stored.
+func (w *writer) ready() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.outage.problem(time.Now())
 }
 
 // propose sends one proposal to the shard's leader.

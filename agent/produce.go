@@ -224,6 +224,9 @@ func produceError(object string, err error) error {
 		}
 	case errors.Is(err, write.ErrUnknown):
 		e.Cause = OutcomeUnknown
+		if err != write.ErrUnknown { // it says why
+			e.Cause = because(OutcomeUnknown, err)
+		}
 		e.Hint = "retry with the same sequence or expected offset"
 	case errors.Is(err, write.ErrNotWritten):
 		e.Cause = because(Unavailable, err)

@@ -370,6 +370,7 @@ func TestStoreThatStaysAwayMakesTheOutcomeUnknown(t *testing.T) {
 	})
 	r := a.produce(t, values("orders", 0, "a"))
 	wantErr(t, "bucket away", r.Err, OutcomeUnknown)
+	want(t, "what people read", r.Err.Error(), "produce orders/0: outcome unknown: the store did not confirm the segment: injected fault")
 	close(away)
 	if r := a.produce(t, values("orders", 0, "b")); r.Err != nil || r.Positions[0].Offset != 0 {
 		t.Errorf("bucket back: %+v", r)

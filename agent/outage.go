@@ -1,0 +1,75 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+const (
+	// outagePatience is how long uploads may fail before the agent is not ready: some retries.
+	outagePatience = 5 * time.Second
+	// outageLogEvery is how often a failing upload is logged.
+	outageLogEvery = time.Minute
+	// causeBytesMax bounds what people are shown of a store's words.
+	causeBytesMax = 200
+)
+
+// outage is what is known of uploads that fail. The writer's mutex guards it.
+type outage struct {
+	since time.Time // of the first failure without a success behind it; zero: none
+	cause error     // of the newest one, in short
+
+	failures int       // since the newest line of the log
+	logged   time.Time // the newest line about a failure
+	told     bool      // there was one in this outage
+}
+
+// failed takes note of a failed upload. What people read in the log is all that the store says.
+func (o *outage) failed(now time.Time, key string, err error) {
+	if o.since.IsZero() {
+		o.since = now
+	}
+	o.cause = shortened(err)
+	o.failures++
+	if !o.logged.IsZero() && now.Sub(o.logged) < outageLogEvery {
+		return
+	}
+	slog.Warn("put segment", "key", key, "failures", o.failures, "since", o.since, "err", err)
+	o.failures, o.logged, o.told = 0, now, true
+}
+
+// succeeded ends the outage.
+func (o *outage) succeeded(now time.Time) {
+	if o.told {
+		slog.Info("segments can be put again", "after", now.Sub(o.since).Round(time.Millisecond), "failures", o.failures)
+		o.failures = 0
+	}
+	o.over()
+}
+
+// over forgets the outage: nothing is tried any more, so nothing is known. Of failures that go on in another one, the log has still one line
+// a minute.
+func (o *outage) over() { o.since, o.cause, o.told = time.Time{}, nil, false }
+
+// problem says why segments cannot be stored; nil: they can, or it is not clear yet.
+func (o *outage) problem(now time.Time) error {
+	if o.since.IsZero() || now.Sub(o.since) < outagePatience {
+		return nil
+	}
+	return fmt.Errorf("segments cannot be stored since %s: %w", o.since.UTC().Format(time.RFC3339), o.cause)
+}
+
+// shortened is what the store itself said, without the keys and paths that are wrapped around it.
+func shortened(err error) error {
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
+		err = inner
+	}
+	text := err.Error()
+	if len(text) > causeBytesMax {
+		text = text[:causeBytesMax] + "..."
+	}
+	return errors.New(strings.ToValidUTF8(text, ""))
+}

@@ -1,0 +1,159 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	metamem "github.com/splashdam/splashdam/metadata/mem"
+	objmem "github.com/splashdam/splashdam/objectlog/mem"
+)
+
+// logged collects the lines of the log until the test ends.
+type logged struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+// take answers the lines so far that hold text, and forgets all.
+func (l *logged) take(text string) (lines []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.b.String()) {
+		if strings.Contains(line, text) {
+			lines = append(lines, line)
+		}
+	}
+	l.b.Reset()
+	return lines
+}
+
+func captureLog(t *testing.T) *logged {
+	l := &logged{}
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(l, nil)))
+	t.Cleanup(func() { slog.SetDefault(before) })
+	return l
+}
+
+func wantNotReady(t *testing.T, a running, parts ...string) {
+	t.Helper()
+	err := a.Ready()
+	wantErr(t, "ready", err, Unavailable)
+	for _, p := range parts {
+		if err == nil || !strings.Contains(err.Error(), p) {
+			t.Errorf("not ready: %v, want it to say %q", err, p)
+		}
+	}
+}
+
+func TestReadinessAndLogTellOfUploadsThatFail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := captureLog(t)
+		s := newStores()
+		cfg := testConfig()
+		cfg.ProduceTimeout = 10 * time.Minute
+		a := start(t, s, cfg)
+		a.topic(t, "orders", 1)
+		s.failBucket(func(r objmem.Request) objmem.Fault {
+			if strings.Contains(r.Key, "/seg/") {
+				return objmem.FailBefore
+			}
+			return objmem.None
+		})
+		p := a.Submit(t.Context(), ProduceRequest{Producer: nobody, Batches: []ProduceBatch{values("orders", 0, "a")}})
+		<-time.After(4 * time.Second)
+		wantErr(t, "ready after 4 s", a.Ready(), nil)
+		<-time.After(2 * time.Second)
+		wantNotReady(t, a, "segments cannot be stored since", "injected fault")
+		<-time.After(5 * time.Minute)
+		wantNotReady(t, a, "segments cannot be stored since", "injected fault")
+		lines := log.take("put segment")
+		if len(lines) != 6 || !strings.Contains(lines[0], "failures=1 ") || !strings.Contains(lines[5], "injected fault") {
+			t.Errorf("log of 5 minutes: %q, want 6 lines", lines)
+		}
+		s.heal()
+		if r := p.Wait(t.Context())[0]; r.Err != nil {
+			t.Error(r.Err)
+		}
+		wantErr(t, "ready when one succeeded", a.Ready(), nil)
+		if lines := log.take("segments can be put again"); len(lines) != 1 {
+			t.Errorf("log of the recovery: %q", lines)
+		}
+	})
+}
+
+func TestAgentThatGaveUpItsSegmentsTakesOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := captureLog(t)
+		s := newStores()
+		a := start(t, s, testConfig())
+		a.topic(t, "orders", 1)
+		s.failBucket(func(objmem.Request) objmem.Fault { return objmem.FailBefore })
+		for range 2 {
+			p := a.Submit(t.Context(), ProduceRequest{Producer: nobody, Batches: []ProduceBatch{values("orders", 0, "a")}})
+			<-time.After(7 * time.Second)
+			wantNotReady(t, a, "segments cannot be stored")
+			wantErr(t, "given up", p.Wait(t.Context())[0].Err, OutcomeUnknown)
+			wantErr(t, "ready when nothing is tried", a.Ready(), nil)
+			<-time.After(time.Second)
+		}
+		if lines := log.take("put segment"); len(lines) != 1 {
+			t.Errorf("log of 42 s: %q, want one line", lines)
+		}
+		s.heal()
+	})
+}
+
+func TestCauseShownToClientsIsWhatTheStoreSaidAndShort(t *testing.T) {
+	full := fmt.Errorf("put seg/00: %w", &fs.PathError{Op: "write", Path: "/srv/bucket/seg/00", Err: syscall.ENOSPC})
+	want(t, "a full disk", shortened(full).Error(), syscall.ENOSPC.Error())
+	want(t, "a long answer", len(shortened(errors.New(strings.Repeat("x", 5000))).Error()), causeBytesMax+3)
+}
+
+func TestReadinessTellsOfATableThatDoesNotAnswerAndRecoversByItself(t *testing.T) {
+	for name, prefix := range map[string]string{"appends": "ring#", "lease": "shard#"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := captureLog(t)
+				s := newStores()
+				a := start(t, s, testConfig())
+				a.topic(t, "orders", 1)
+				s.failTable(func(r metamem.Request) metamem.Fault {
+					if r.Op == metamem.OpPut && strings.HasPrefix(r.Key.PK, prefix) {
+						return metamem.Throttle
+					}
+					return metamem.None
+				})
+				p := a.Submit(t.Context(), ProduceRequest{Producer: nobody, Batches: []ProduceBatch{values("orders", 0, "a")}})
+				<-time.After(1900 * time.Millisecond)
+				wantErr(t, "ready before the lease time", a.Ready(), nil)
+				<-time.After(5 * time.Second)
+				wantNotReady(t, a, "shard", "since 20", "throttled")
+				if lines := log.take("shard log alarm"); len(lines) == 0 || len(lines) > 2 {
+					t.Errorf("alarms %q, want one per shard that waits", lines)
+				}
+				s.heal()
+				if r := p.Wait(t.Context())[0]; r.Err != nil {
+					t.Error(r.Err)
+				}
+				<-time.After(time.Second)
+				wantErr(t, "ready again", a.Ready(), nil)
+			})
+		})
+	}
+}
