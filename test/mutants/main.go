@@ -49,7 +49,7 @@ func main() {
 			continue
 		}
 		if !sound[m.Test] { // a test that fails anyway catches nothing
-			if out, err := run(root, append([]string{"test", "-count=1"}, strings.Fields(m.Test)...)); err != nil {
+			if out, err := run(root, "", append([]string{"test", "-count=1"}, strings.Fields(m.Test)...)); err != nil {
 				fmt.Printf("go test %s fails without any mutant:\n%s", m.Test, out)
 				os.Exit(2)
 			}

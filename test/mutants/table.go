@@ -7,6 +7,7 @@ const (
 	shardlog  = "./metadata/shardlog"
 	state     = "./metadata"
 	writing   = "./agent/write"
+	kills     = "./test/e2e -run Kills -records 20000"
 )
 
 // mutants are the broken rules, in the order of the table of known holes.
@@ -61,7 +62,7 @@ var seconds sync.Map
 	{"H7", "a ring is used although the creation of its slots is unknown", "metadata/shardlog/create.go", []edit{
 		{"r.Outcome == metadata.Applied {\n\t\t\treturn createLease", "r.Outcome != metadata.Refused {\n\t\t\treturn createLease"}}, shardlog},
 	{"H8", "object keys say nothing of the boot, and repeat after a restart", "objectlog/key.go", []edit{
-		{"k.root(), byte(n.Random), n.Boot, n.Counter, n.Random)", "k.root(), byte(n.Counter), UUID{}, n.Counter, uint32(n.Counter))"}}, histories},
+		{"k.root(), n.spread(), n.Boot, n.Counter, n.Random)", "k.root(), byte(n.Counter>>6), UUID{}, n.Counter, uint32(n.Counter))"}}, histories},
 	{"H9a", "a missing slot is taken for the end of the log", "metadata/shardlog/ring.go", []edit{
 		{"\tif !e.Found {\n\t\tc.haltSlot(f.seq, \"a slot\", \"none\")\n\t\treturn\n\t}\n", "\tif !e.Found {\n\t\te.Item.Rev = metadata.Rev(f.seq - c.slots())\n\t}\n"}}, damage},
 	{"H9b", "a snapshot that does not load is taken for none", "metadata/shardlog/follow.go", []edit{
@@ -101,6 +102,18 @@ var seconds sync.Map
 		{"binary.BigEndian.Uint16(b[magicBytes:]) != formatLevel:", "binary.BigEndian.Uint16(b[magicBytes:]) < formatLevel:"}}, shardlog},
 	{"I1", "a segment is committed before it is stored", "agent/write/commit.go", []edit{
 		{"\ts.uploading = true\n\tc.uploads++\n", "\ts.uploading = true\n\tc.uploads++\n\ts.stored = s.encoded != nil\n"}}, writing},
+	{"I1", "the bucket says stored a moment before it is", "objectlog/file/put.go", []edit{
+		{"func (b *Bucket) put(name string, body []byte, t trailer) error {\n", `func (b *Bucket) put(name string, body []byte, t trailer) error {
+	if filepath.Ext(name) != ".seg" {
+		return b.putNow(name, body, t)
+	}
+	kept := append([]byte{}, body...)
+	time.AfterFunc(50*time.Millisecond, func() { b.putNow(name, kept, t) })
+	return nil
+}
+
+func (b *Bucket) putNow(name string, body []byte, t trailer) error {
+`}}, kills},
 	{"S1", "a leader serves without a barrier", "metadata/shardlog/follow.go", []edit{
 		{"\t\tc.phase = phaseBarrier\n", "\t\tc.beginLeading()\n"}}, shardlog},
 	{"S2", "a replay does not stop at a later epoch", "metadata/shardlog/ring.go", []edit{

@@ -28,10 +28,12 @@ func try(root string, m mutant) (string, bool) {
 		return err.Error(), false
 	}
 	args := strings.Fields(m.Test)
-	if out, err := run(root, append([]string{"test", "-overlay", overlay, "-count=1", "-run", "^$"}, packages(args)...)); err != nil {
+	// By the environment, so that a test which builds the broker builds the broken one.
+	broken := "GOFLAGS=-overlay=" + overlay
+	if out, err := run(root, broken, append([]string{"test", "-count=1", "-run", "^$"}, packages(args)...)); err != nil {
 		return "does not compile: " + lastLine(out), false
 	}
-	out, err := run(root, append([]string{"test", "-overlay", overlay, "-count=1"}, args...))
+	out, err := run(root, broken, append([]string{"test", "-count=1"}, args...))
 	switch {
 	case err == nil:
 		return "SURVIVED", false
@@ -102,11 +104,12 @@ func packages(args []string) []string {
 	return p
 }
 
-func run(root string, args []string) ([]byte, error) {
+func run(root, env string, args []string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), testTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = root
+	cmd.Env = append(os.Environ(), env)
 	return cmd.CombinedOutput()
 }
 
