@@ -21,8 +21,8 @@ type SegmentName struct {
 //	<prefix>/<cluster>/seg/<2 hex of spread>/<boot>/<counter, 16 hex>-<random, 8 hex>.seg
 //	<prefix>/<cluster>/snap/<2 hex of spread>/<shard, 4 hex>/<epoch, 8 hex>/<seq, 16 hex>-<random, 8 hex>.snap
 //
-// The spread distributes keys over the store's partitions, which split by key prefix. It follows from the name: the
-// low byte of a segment's random number, the low byte of the shard with its bits reversed. All digits are lower case.
+// The spread distributes keys over the store's partitions, which split by key prefix. It follows from the name: see
+// SegmentName.spread; of a snapshot, the low byte of the shard with its bits reversed. All digits are lower case.
 type Keys struct {
 	Prefix  string // may be empty; no slash at either end
 	Cluster UUID
@@ -51,8 +51,13 @@ func (k Keys) ParseMark(key string) (UUID, bool) {
 
 // Segment is the segment's object key.
 func (k Keys) Segment(n SegmentName) string {
-	return fmt.Sprintf("%s/seg/%02x/%s/%016x-%08x.seg", k.root(), byte(n.Random), n.Boot, n.Counter, n.Random)
+	return fmt.Sprintf("%s/seg/%02x/%s/%016x-%08x.seg", k.root(), n.spread(), n.Boot, n.Counter, n.Random)
 }
+
+// spread keeps 64 segments in a row together and then moves on by one. Boots begin at random and have different rates, so the
+// requests of a cluster meet all 256 values; where a store keeps folders, one more with its fsyncs comes every 64
+// segments, not with each.
+func (n SegmentName) spread() byte { return n.Boot[0] + byte(n.Counter>>6) }
 
 // ParseSegment reads what Segment wrote; false for any other key.
 func (k Keys) ParseSegment(key string) (SegmentName, bool) {

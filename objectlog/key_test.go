@@ -19,13 +19,34 @@ func testKeys(t testing.TB) Keys {
 func TestKeysAreSpelledAsDocumented(t *testing.T) {
 	k := testKeys(t)
 	segment := k.Segment(SegmentName{Boot: k.Cluster, Counter: 0x1f, Random: 0xabcdef12})
-	if want := "a/b/00112233-4455-6677-8899-aabbccddeeff/seg/12/00112233-4455-6677-8899-aabbccddeeff/000000000000001f-abcdef12.seg"; segment != want {
+	if want := "a/b/00112233-4455-6677-8899-aabbccddeeff/seg/00/00112233-4455-6677-8899-aabbccddeeff/000000000000001f-abcdef12.seg"; segment != want {
 		t.Errorf("got  %s\nwant %s", segment, want)
 	}
 	k.Prefix = ""
 	snapshot := k.Snapshot(SnapshotName{Shard: 3, Epoch: 7, Seq: 0x1234, Random: 0xff})
 	if want := "00112233-4455-6677-8899-aabbccddeeff/snap/c0/0003/00000007/0000000000001234-000000ff.snap"; snapshot != want {
 		t.Errorf("got  %s\nwant %s", snapshot, want)
+	}
+}
+
+func TestSegmentsInARowShareTheirSpreadAndABootMeetsEverySpread(t *testing.T) {
+	k := testKeys(t)
+	boot := UUID{0xff, 1}
+	folder := func(counter uint64) string {
+		key := k.Segment(SegmentName{Boot: boot, Counter: counter, Random: uint32(counter * 0x9e3779b9)})
+		return key[:strings.LastIndexByte(key, '/')]
+	}
+	met := make(map[string]int)
+	for counter := range uint64(256 * 64) {
+		met[folder(counter)]++
+	}
+	for f, n := range met {
+		if n != 64 {
+			t.Errorf("%s holds %d segments, want 64", f, n)
+		}
+	}
+	if len(met) != 256 || folder(63) != folder(0) || folder(64) == folder(0) {
+		t.Errorf("%d folders, %s, %s, %s", len(met), folder(0), folder(63), folder(64))
 	}
 }
 
@@ -65,7 +86,7 @@ func TestKeysThatAreNotOursDoNotParse(t *testing.T) {
 	snap := k.Snapshot(SnapshotName{Shard: 3, Epoch: 7, Seq: 0x1234, Random: 0xff})
 	for _, key := range []string{
 		"", "/", good + "/", good + ".seg", "x" + good, good[1:], strings.ToUpper(good),
-		strings.Replace(good, "/12/", "/13/", 1),
+		strings.Replace(good, "/seg/00/", "/seg/01/", 1),
 		strings.Replace(good, "000000000000001f", "1f", 1),
 		strings.Replace(good, "000000000000001f", "+00000000000001f", 1),
 		strings.Replace(good, "abcdef12.seg", "ABCDEF12.seg", 1),

@@ -43,7 +43,7 @@ func (b *Bucket) put(name string, body []byte, t trailer) error {
 		b.forget() // if a person removed the directory, the next put makes it
 		return err
 	}
-	// Syncs of one directory are not grouped: keys are spread over so many directories that two puts seldom meet in one.
+	// Syncs of one directory are not grouped: puts that meet in one are few, and the disk's journal groups what is left.
 	return b.syncDir(dir) // the object is durable from here on
 }
 
