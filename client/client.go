@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"time"
 
@@ -95,8 +96,8 @@ func read[Req, Res any](ctx context.Context, c *Client, op string, fn func(conte
 	}
 }
 
-// change makes a call with side effects; it is repeated only while the agent says that nothing was done. Any other
-// error that is not an agent's definite word leaves the outcome unknown.
+// change makes a call with side effects; it is repeated only while nothing was done: the agent says so, or there was no
+// connection. Any other error that is not an agent's definite word leaves the outcome unknown.
 func change[Req, Res any](ctx context.Context, c *Client, op string, fn func(context.Context, *Req) (*Res, error), req *Req) (*Res, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
 	defer cancel()
@@ -109,13 +110,19 @@ func change[Req, Res any](ctx context.Context, c *Client, op string, fn func(con
 			return res, nil
 		}
 		e := errorOf(op, err)
-		if !e.definite {
+		if !e.definite && !neverSent(err) {
 			return nil, unknownOutcome(op, e)
 		}
 		if !e.Retriable || pause(ctx, c.cfg.delay(attempt, e.RetryAfter)) != nil {
 			return nil, e
 		}
 	}
+}
+
+// neverSent says that there was no connection on which the request could have gone.
+func neverSent(err error) bool {
+	var failed *net.OpError
+	return errors.As(err, &failed) && failed.Op == "dial"
 }
 
 // delay is the wait before the next attempt: exponential with full jitter, never shorter than what the agent asked for.

@@ -3,22 +3,52 @@ package main
 import (
 	"errors"
 	"io/fs"
+	"net"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/splashdam/splashdam/client"
 )
 
-// connect makes the client that the settings describe. It opens no connection yet.
+// dialTimeout is how long one address may take to accept a connection.
+const dialTimeout = 5 * time.Second
+
+// connect makes the client that the settings describe. A person who has no broker running is told at once: the client by
+// itself would wait for one.
 func (env *environment) connect() (*client.Client, error) {
+	addresses := strings.Split(env.config.Server, ",")
 	c, err := client.New(client.Config{
-		Addresses:      strings.Split(env.config.Server, ","),
+		Addresses:      addresses,
 		UserAgent:      "splashdam-cli/" + readVersion().Version,
 		RequestTimeout: env.config.Timeout,
 	})
 	if err != nil {
 		return nil, usage{err}
 	}
+	if err := reach(addresses); err != nil {
+		c.Close()
+		return nil, &terminalError{op: "connect to", object: env.config.Server, cause: err,
+			hint: `start a broker with "splashdam dev", or name another with --server`}
+	}
 	return c, nil
+}
+
+// reach is nil if one of the addresses accepts a connection.
+func reach(addresses []string) error {
+	var last error
+	for _, a := range addresses {
+		conn, err := net.DialTimeout("tcp", a, dialTimeout)
+		if err == nil {
+			return conn.Close()
+		}
+		last = err
+	}
+	var cause syscall.Errno
+	if errors.As(last, &cause) {
+		return cause // the address is named already
+	}
+	return last
 }
 
 // unwrapPath is the cause inside an error that repeats the file's name, which the caller shows already.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -54,9 +53,6 @@ func describe(err error) (line string, code int) {
 		if !strings.Contains(text, ": ") {
 			text = agents.Op + ": " + text // the client's own are the cause alone
 		}
-	}
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		text += " (is a broker running there? \"splashdam dev\" starts one)"
 	}
 	line = "splashdam: " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
 	switch {
