@@ -281,7 +281,7 @@ func (p prepared) left(n int) int {
 
 func (c *Core) beginLeading() {
 	c.phase = phaseLeading
-	c.late, c.change = false, 0
+	c.late, c.change, c.unstored = false, 0, 0
 	c.emit(DeleteSnapshots{Below: c.epoch, Keep: c.named()})
 }
 

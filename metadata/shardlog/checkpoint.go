@@ -2,6 +2,7 @@ package shardlog
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/objectlog"
@@ -14,6 +15,9 @@ type checkpoint struct {
 	since  int64 // Core.since when it was taken
 	stored bool
 }
+
+// unstoredEvery is how often the alarm is raised while snapshots cannot be stored: they are tried again every second.
+const unstoredEvery = time.Minute
 
 // checkpointWhenDue takes a snapshot in time: by entries, by bytes, or by the age of the first change since the last one.
 func (c *Core) checkpointWhenDue() {
@@ -65,12 +69,15 @@ func (c *Core) onSnapshotStored(e SnapshotStored) {
 		_, err = p.check(e.Body, c.lease.ring) // as read back: the pointer never names what does not load
 	}
 	if err != nil { // the name may yet appear, so the next try takes another
-		c.emit(Alarm{Err: fmt.Errorf("shard %d: store snapshot of seq %d: %w", c.cfg.Shard, c.snap.at.name.Seq, err)})
+		if c.unstored == 0 || c.now.Mono-c.unstored >= unstoredEvery {
+			c.unstored = c.now.Mono
+			c.emit(Alarm{Err: fmt.Errorf("shard %d: store snapshot of seq %d: %w", c.cfg.Shard, c.snap.at.name.Seq, err)})
+		}
 		c.snap = nil
 		c.arm(timerSnapshot, c.cfg.Lease/3)
 		return
 	}
-	c.snap.stored = true
+	c.snap.stored, c.unstored = true, 0
 }
 
 // movePointer puts the new snapshot into the lease item. The newest becomes the previous one, unless it is known not to load.

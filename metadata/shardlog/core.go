@@ -95,6 +95,8 @@ type Core struct {
 	snap   *checkpoint
 	change time.Duration // when the first entry behind the newest snapshot was noticed; 0: not yet
 	late   bool          // the alarm about late snapshots was given
+
+	unstored time.Duration // when the alarm about a snapshot that was not stored was given; 0: the newest one was
 }
 
 // New is a replica that knows nothing yet. The machines are in their initial state. It panics when kinds overlap, which is a mistake of

@@ -291,8 +291,36 @@ func TestSnapshotsThatFailAreTriedAgainUnderANewName(t *testing.T) {
 	for i := range 40 { // blocked at the limit until the snapshots work
 		a.must(fmt.Sprint(i))
 	}
-	if len(a.alarms) < 3 || w.lease().cur.seq() < 30 {
-		t.Errorf("%d alarms, snapshot of %d", len(a.alarms), w.lease().cur.seq())
+	if len(names) < 4 || w.lease().cur.seq() < 30 {
+		t.Errorf("%d names, snapshot of %d", len(names), w.lease().cur.seq())
+	}
+}
+
+func TestSnapshotsThatCannotBeStoredAreOneAlarmAMinute(t *testing.T) {
+	w := newWorld(t, 64)
+	a := w.start(func(c *Config, _ *list) { c.SnapshotEvery = time.Second })
+	w.untilLeading(a)
+	for range 2 { // the second outage is an alarm at once
+		a.alarms = nil
+		tries := 0
+		w.fault = func(_ *node, e Effect) ([]Event, bool) {
+			s, ok := e.(StoreSnapshot)
+			if !ok {
+				return nil, false
+			}
+			tries++
+			return []Event{SnapshotStored{ID: s.ID, Err: errors.New("no space left")}}, true
+		}
+		a.must("x")
+		w.pass(5*time.Minute - 10*time.Second)
+		if len(a.alarms) != 5 || tries < 250 || !strings.Contains(a.alarms[4].Error(), "store snapshot of seq") {
+			t.Errorf("%d tries, alarms %v, want one a minute", tries, a.alarms)
+		}
+		w.fault = nil
+		w.pass(2 * time.Second)
+		if got := w.lease().cur.seq(); got != a.status().Applied {
+			t.Errorf("snapshot of %d, applied %d", got, a.status().Applied)
+		}
 	}
 }
 

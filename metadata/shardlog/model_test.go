@@ -406,7 +406,7 @@ func (r *replica) key(b []byte) []byte {
 	}
 	id := func(v uint64) { num(int64(ranks[v])) }
 	num(int64(c.phase), int64(c.tip.seq), int64(c.epoch), int64(c.leaseRev), int64(c.rank), int64(r.stores))
-	num(flag64(c.known, c.started, c.mine, c.resigning, c.late, c.change != 0, c.watch.since != 0, c.watch.rev == c.leaseRev, c.find.why != "", c.gone.IsZero()))
+	num(flag64(c.known, c.started, c.mine, c.resigning, c.late, c.unstored != 0, c.change != 0, c.watch.since != 0, c.watch.rev == c.leaseRev, c.find.why != "", c.gone.IsZero()))
 	for t := range c.armed {
 		num(flag64(c.armed[t] != 0))
 	}
