@@ -97,9 +97,6 @@ func (w *writer) step(e write.Event) (room <-chan struct{}, closed bool) {
 			w.work.Go(func() { w.propose(e) })
 		}
 	}
-	if !w.outage.since.IsZero() && !w.core.Storing() {
-		w.outage.over()
-	}
 	if w.idle != nil && w.core.Empty() {
 		w.closed = true
 		close(w.idle)
@@ -232,10 +229,14 @@ func (w *writer) note(key string, err error) {
 	}
 }
 
-// ready is nil unless segments cannot be stored.
+// ready is nil unless segments cannot be stored. When all were given up it is nil again: an agent that nobody sends anything could
+// not notice that the store is back.
 func (w *writer) ready() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !w.core.Storing() {
+		return nil
+	}
 	return w.outage.problem(time.Now())
 }
 

@@ -13,6 +13,8 @@ const (
 	outagePatience = 5 * time.Second
 	// outageLogEvery is how often a failing upload is logged.
 	outageLogEvery = time.Minute
+	// outageForgotten is how long nothing may be tried before the next failure is a new outage.
+	outageForgotten = time.Minute
 	// causeBytesMax bounds what people are shown of a store's words.
 	causeBytesMax = 200
 )
@@ -20,6 +22,7 @@ const (
 // outage is what is known of uploads that fail. The writer's mutex guards it.
 type outage struct {
 	since time.Time // of the first failure without a success behind it; zero: none
+	last  time.Time // of the newest one
 	cause error     // of the newest one, in short
 
 	failures int       // since the newest line of the log
@@ -29,10 +32,10 @@ type outage struct {
 
 // failed takes note of a failed upload. What people read in the log is all that the store says.
 func (o *outage) failed(now time.Time, key string, err error) {
-	if o.since.IsZero() {
+	if o.since.IsZero() || now.Sub(o.last) > outageForgotten {
 		o.since = now
 	}
-	o.cause = shortened(err)
+	o.last, o.cause = now, shortened(err)
 	o.failures++
 	if !o.logged.IsZero() && now.Sub(o.logged) < outageLogEvery {
 		return
@@ -47,14 +50,10 @@ func (o *outage) succeeded(now time.Time) {
 		slog.Info("segments can be put again", "after", now.Sub(o.since).Round(time.Millisecond), "failures", o.failures)
 		o.failures = 0
 	}
-	o.over()
+	o.since, o.cause, o.told = time.Time{}, nil, false
 }
 
-// over forgets the outage: nothing is tried any more, so nothing is known. Of failures that go on in another one, the log has still one line
-// a minute.
-func (o *outage) over() { o.since, o.cause, o.told = time.Time{}, nil, false }
-
-// problem says why segments cannot be stored; nil: they can, or it is not clear yet.
+// problem says why segments that are tried cannot be stored; nil: they can, or it is not clear yet.
 func (o *outage) problem(now time.Time) error {
 	if o.since.IsZero() || now.Sub(o.since) < outagePatience {
 		return nil

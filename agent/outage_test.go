@@ -104,9 +104,9 @@ func TestAgentThatGaveUpItsSegmentsTakesOthers(t *testing.T) {
 		a := start(t, s, testConfig())
 		a.topic(t, "orders", 1)
 		s.failBucket(func(objmem.Request) objmem.Fault { return objmem.FailBefore })
-		for range 2 {
+		for _, patience := range []time.Duration{7 * time.Second, time.Second} { // the second time it is known at once
 			p := a.Submit(t.Context(), ProduceRequest{Producer: nobody, Batches: []ProduceBatch{values("orders", 0, "a")}})
-			<-time.After(7 * time.Second)
+			<-time.After(patience)
 			wantNotReady(t, a, "segments cannot be stored")
 			wantErr(t, "given up", p.Wait(t.Context())[0].Err, OutcomeUnknown)
 			wantErr(t, "ready when nothing is tried", a.Ready(), nil)
@@ -115,6 +115,11 @@ func TestAgentThatGaveUpItsSegmentsTakesOthers(t *testing.T) {
 		if lines := log.take("put segment"); len(lines) != 1 {
 			t.Errorf("log of 42 s: %q, want one line", lines)
 		}
+		<-time.After(time.Hour)
+		p := a.Submit(t.Context(), ProduceRequest{Producer: nobody, Batches: []ProduceBatch{values("orders", 0, "a")}})
+		<-time.After(time.Second)
+		wantErr(t, "a new failure much later", a.Ready(), nil)
+		wantErr(t, "given up", p.Wait(t.Context())[0].Err, OutcomeUnknown)
 		s.heal()
 	})
 }
