@@ -8,6 +8,8 @@ import (
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
+
+	v1 "github.com/splashdam/splashdam/proto/splashdam/v1"
 )
 
 // boundary surrounds every call: it refuses what the codecs couldn't read, turns errors into codes, once, and
@@ -23,7 +25,7 @@ func (b *boundary) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		err := unreadable(request.Any())
 		var response connect.AnyResponse
 		if err == nil {
-			response, err = next(ctx, request)
+			response, err = b.call(ctx, request, next)
 		}
 		if err != nil {
 			err = b.fail(err)
@@ -33,11 +35,22 @@ func (b *boundary) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	}
 }
 
+// call runs the call, holding of its request what outlives the decoding.
+func (b *boundary) call(ctx context.Context, request connect.AnyRequest, next connect.UnaryFunc) (connect.AnyResponse, error) {
+	claim := b.claimOf(ctx)
+	if _, ok := request.Any().(*v1.ProduceRequest); ok {
+		claim.keep(claim.decoded)
+	} else {
+		claim.release()
+	}
+	return next(ctx, request)
+}
+
 // WrapStreamingHandler implements connect.Interceptor.
 func (b *boundary) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
 		started := time.Now()
-		err := next(ctx, readableConn{conn, b.edge})
+		err := next(ctx, readableConn{conn, b.edge, b.claimOf(ctx)})
 		if err != nil {
 			err = b.fail(err)
 		}
@@ -63,13 +76,17 @@ func (b *boundary) log(ctx context.Context, spec connect.Spec, peer connect.Peer
 // readableConn refuses messages that the codecs couldn't read.
 type readableConn struct {
 	connect.StreamingHandlerConn
-	edge *edge
+	edge  *edge
+	claim *claim
 }
 
 func (c readableConn) Receive(message any) error {
 	err := c.StreamingHandlerConn.Receive(message)
 	if err == nil {
 		err = unreadable(message)
+	}
+	if c.Spec().StreamType != connect.StreamTypeBidi {
+		c.claim.release()
 	}
 	if err == nil || errors.Is(err, io.EOF) {
 		return err

@@ -68,10 +68,7 @@ func (binaryCodec) Unmarshal(b []byte, message any) error {
 	if err != nil {
 		return err
 	}
-	if err = tooManyElements(b, m.ProtoReflect().Descriptor()); err == nil {
-		err = proto.Unmarshal(b, m)
-	}
-	if err != nil {
+	if err = proto.Unmarshal(b, m); err != nil {
 		refuse(m, unreadableMessage(m, err))
 	}
 	return nil
@@ -116,10 +113,7 @@ func (jsonCodec) Unmarshal(b []byte, message any) error {
 	if err != nil {
 		return err
 	}
-	if err = tooManyElementsJSON(b); err == nil {
-		err = unmarshalJSON(b, m)
-	}
-	if err != nil {
+	if err = unmarshalJSON(b, m); err != nil {
 		refuse(m, unreadableMessage(m, err))
 	}
 	return nil

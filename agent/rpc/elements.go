@@ -14,11 +14,12 @@ const elementsMax = 1 << 20
 
 var errElements = fmt.Errorf("more than %d messages, list items and values: send fewer at once", elementsMax)
 
-// tooManyElements counts in protobuf's binary form, before anything is decoded. Bytes that are not a message are left for the
+// elements counts in protobuf's binary form, before anything is decoded. Bytes that are not a message are left for the
 // parser to complain about.
-func tooManyElements(b []byte, d protoreflect.MessageDescriptor) error {
+func elements(b []byte, d protoreflect.MessageDescriptor) (int, error) {
 	count := 0
-	return countElements(b, d, &count, 0)
+	err := countElements(b, d, &count, 0)
+	return count, err
 }
 
 func countElements(b []byte, d protoreflect.MessageDescriptor, count *int, depth int) error {
@@ -54,11 +55,8 @@ func countElements(b []byte, d protoreflect.MessageDescriptor, count *int, depth
 	return nil
 }
 
-// tooManyElementsJSON counts in a JSON text: every object, every array and every comma outside of strings.
-func tooManyElementsJSON(b []byte) error {
-	if len(b) <= elementsMax { // at a byte each: most requests need no look
-		return nil
-	}
+// elementsJSON counts in a JSON text: every object, every array and every comma outside of strings.
+func elementsJSON(b []byte) (int, error) {
 	count, quoted := 0, false
 	for i := 0; i < len(b); i++ {
 		switch c := b[i]; {
@@ -68,9 +66,9 @@ func tooManyElementsJSON(b []byte) error {
 			quoted = !quoted
 		case !quoted && (c == '{' || c == '[' || c == ','):
 			if count++; count > elementsMax {
-				return errElements
+				return count, errElements
 			}
 		}
 	}
-	return nil
+	return count, nil
 }

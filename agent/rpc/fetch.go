@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/splashdam/splashdam/agent"
@@ -43,11 +44,88 @@ func (e *edge) Fetch(ctx context.Context, r *v1.FetchRequest) (*v1.FetchResponse
 	if len(request.Partitions) == 0 {
 		return response, nil
 	}
-	budget := budget{records: recordsMax, bytes: decodedBytesMax}
-	for _, read := range e.engine.Fetch(ctx, request) {
-		response.Partitions = append(response.Partitions, e.fetched(read, r.GetEncoded(), &budget))
+	claim := e.claimOf(ctx)
+	reads, err := e.read(ctx, claim, request)
+	if err != nil {
+		return nil, err
 	}
+	budget := newBudget(recordsMax, reads, claim)
+	for _, read := range reads {
+		response.Partitions = append(response.Partitions, e.fetched(read, r.GetEncoded(), budget))
+	}
+	e.answerWithin(ctx, claim)
 	return response, nil
+}
+
+const (
+	// answerCopies is how often an answer's batches are in memory: read, as a message, and encoded.
+	answerCopies = 3
+	// leastRead is what a read asks for when memory is short.
+	leastRead = 64 << 10
+	// pollBytes is what a read that waits for records is answered at once; its next one reads the rest. While it waits it weighs
+	// as much.
+	pollBytes = 16 << 10
+)
+
+// read fetches, and takes the memory for the answer from claim: before the engine reads, so that many large reads don't
+// meet; little for those that only wait, of which there are many.
+func (e *edge) read(ctx context.Context, c *claim, r agent.FetchRequest) ([]agent.FetchedPartition, error) {
+	c.reading()
+	if r.Wait == 0 || r.BytesMin > 1 {
+		return e.readOnce(ctx, c, r, answerCopies)
+	}
+	now := r
+	now.Wait = 0
+	reads, err := e.readOnce(ctx, c, now, answerCopies)
+	if err != nil || len(reads) == 0 || slices.ContainsFunc(reads, func(p agent.FetchedPartition) bool { return p.Err != nil || len(p.Batches) > 0 }) {
+		return reads, err
+	}
+	c.release()
+	r.BytesMax = min(r.BytesMax, pollBytes)
+	r.Partitions = make([]agent.FetchPartition, len(reads))
+	for i, p := range reads { // where it was found empty, so that nothing is passed over in between
+		r.Partitions[i] = agent.FetchPartition{Topic: p.Topic, Partition: p.Partition, Start: agent.Start{Kind: agent.StartOffset, Offset: p.From}}
+	}
+	return e.readOnce(ctx, c, r, 1)
+}
+
+// readOnce asks for less where memory is short, and only waits for it where there is none. weight is of a byte asked for.
+func (e *edge) readOnce(ctx context.Context, c *claim, r agent.FetchRequest, weight int64) ([]agent.FetchedPartition, error) {
+	for r.BytesMax > leastRead && !c.tryTake(weight*r.BytesMax) {
+		r.BytesMax = max(r.BytesMax/2, leastRead)
+	}
+	if c.held == 0 {
+		if err := c.take(ctx, weight*r.BytesMax); err != nil {
+			return nil, err
+		}
+	}
+	r.BytesMin = min(r.BytesMin, r.BytesMax)
+	reads := e.engine.Fetch(ctx, r)
+	answer := answerCopies * int64(storedBytes(reads))
+	if answer > c.held { // the first batch comes even if it is larger
+		if err := c.take(ctx, answer-c.held); err != nil {
+			return nil, err
+		}
+	}
+	c.keep(answer)
+	return reads, nil
+}
+
+func storedBytes(reads []agent.FetchedPartition) int {
+	size := 0
+	for _, p := range reads {
+		for _, b := range p.Batches {
+			size += len(b)
+		}
+	}
+	return size
+}
+
+// answerWithin gives a client as long for a large answer as for one message of a stream: what the answer holds others wait for.
+func (e *edge) answerWithin(ctx context.Context, c *claim) {
+	if control, ok := ctx.Value(controlKey{}).(*control); ok && c.held > leastRead {
+		_ = control.SetWriteDeadline(time.Now().Add(e.send))
+	}
 }
 
 // fetchBounds checks the request's numbers and fills in the defaults.
@@ -166,6 +244,25 @@ func (e *edge) refusedPartition(p *v1.FetchRequest_Partition, err error) *v1.Fet
 // budget is what one answer may still hold.
 type budget struct {
 	records, bytes int
+	more           int    // bytes that may be added, as memory allows
+	claim          *claim // pays for more
+}
+
+const moreBytes = 1 << 20
+
+// newBudget is that of an answer made of reads, for whose stored size claim has paid.
+func newBudget(records int, reads []agent.FetchedPartition, c *claim) *budget {
+	paid := storedBytes(reads) + recordOverhead
+	return &budget{records: records, bytes: min(paid, decodedBytesMax), more: max(decodedBytesMax-paid, 0), claim: c}
+}
+
+// spent says whether the answer is full.
+func (b *budget) spent() bool {
+	for b.records > 0 && b.bytes <= 0 && b.more > 0 && b.claim.tryTake(answerCopies*moreBytes) {
+		b.bytes += moreBytes
+		b.more -= moreBytes
+	}
+	return b.records <= 0 || b.bytes <= 0
 }
 
 // fetched converts what was read of one partition, whole batches or records.
@@ -208,14 +305,14 @@ func (e *edge) decode(read agent.FetchedPartition, left *budget) ([]*v1.FetchedR
 	var records []*v1.FetchedRecord
 	next := read.From
 	for _, batch := range read.Batches {
-		if left.records <= 0 || left.bytes <= 0 {
+		if left.spent() {
 			return records, next, nil
 		}
 		err := objectlog.DecodeBatch(batch, e.cfg.Limits, func(offset objectlog.Offset, r objectlog.Record) bool {
 			if offset < read.From {
 				return true
 			}
-			if left.records <= 0 || left.bytes <= 0 {
+			if left.spent() {
 				return false
 			}
 			records = append(records, fetchedRecord(offset, r))
@@ -231,7 +328,7 @@ func (e *edge) decode(read agent.FetchedPartition, left *budget) ([]*v1.FetchedR
 			return records, next, err
 		}
 	}
-	if left.records > 0 && left.bytes > 0 {
+	if !left.spent() {
 		next = read.Next // also past offsets that hold no record
 	}
 	return records, next, nil

@@ -2,16 +2,15 @@ package rpc
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
 
-	"github.com/splashdam/splashdam/objectlog"
 	"github.com/splashdam/splashdam/proto/grpc/health/v1/healthv1connect"
 	"github.com/splashdam/splashdam/proto/splashdam/v1/splashdamv1connect"
 )
@@ -24,19 +23,35 @@ func (e *edge) around(next http.Handler) http.Handler {
 		if e.cors(w, r) {
 			return
 		}
-		control := http.NewResponseController(w)
-		deadline := time.Time{}
+		control := &control{ResponseController: http.NewResponseController(w)}
 		if !streams(r) {
 			// A unary call is over by then, whoever is slow. A stream's sends have a deadline each.
-			deadline = time.Now().Add(e.cfg.RequestTimeout)
-			r.Body = &boundedBody{ReadCloser: r.Body, edge: e, left: int64(e.cfg.RequestBytesMax + envelopeBytes(r))}
+			control.ends = time.Now().Add(e.cfg.RequestTimeout)
 		}
 		// Errors: the server's own connections support deadlines; for others there is nobody to protect.
-		_ = control.SetReadDeadline(deadline)
-		_ = control.SetWriteDeadline(deadline)
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), controlKey{}, control)))
+		_ = control.SetWriteDeadline(control.ends)
+		claim := e.memory.claim()
+		defer claim.release()
+		// A copy of the request: the server must find its own body in its own, or takes the rest of one that was refused
+		// for the connection's next request.
+		r = r.WithContext(context.WithValue(context.WithValue(r.Context(), controlKey{}, control), claimKey{}, claim))
+		switch {
+		case r.Method == http.MethodPost && !strings.HasPrefix(r.URL.Path, reflectionPrefix):
+			r.Body = e.newBody(r, control, claim)
+		case r.Method == http.MethodGet && inputOf(r.URL.Path) != nil:
+			control.readWithin(0)
+			if err := e.readGet(r, control, claim); err != nil {
+				e.failHTTP(w, r, err)
+				return
+			}
+		default:
+			control.readWithin(0)
+		}
+		next.ServeHTTP(w, r)
 	})
 }
+
+const reflectionPrefix = "/grpc.reflection."
 
 // streams says whether the request is one of those that may last.
 func streams(r *http.Request) bool {
@@ -44,49 +59,53 @@ func streams(r *http.Request) bool {
 	case splashdamv1connect.LogServiceProduceStreamProcedure, splashdamv1connect.LogServiceTailProcedure, healthv1connect.HealthWatchProcedure:
 		return true
 	default:
-		return strings.HasPrefix(path, "/v1/") || strings.HasPrefix(path, "/grpc.reflection.")
+		return strings.HasPrefix(path, "/v1/") || strings.HasPrefix(path, reflectionPrefix)
 	}
 }
 
-// envelopeBytes is what gRPC puts before a message.
-func envelopeBytes(r *http.Request) int {
-	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
-		return 5
-	}
-	return 0
+// control sets the deadlines of one request's connection or stream.
+type control struct {
+	*http.ResponseController
+	ends time.Time // of the whole call; zero: a stream
+
+	mu          sync.Mutex
+	interrupted bool
 }
 
-// boundedBody refuses a body that is too long with everything an error must carry.
-type boundedBody struct {
-	io.ReadCloser
-	edge *edge
-	left int64
+// readWithin makes reads fail after d, or at the end of the call; 0: then only.
+func (c *control) readWithin(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.interrupted {
+		return
+	}
+	deadline := c.ends
+	if by := time.Now().Add(d); d > 0 && (c.ends.IsZero() || by.Before(c.ends)) {
+		deadline = by
+	}
+	_ = c.SetReadDeadline(deadline)
 }
 
-func (b *boundedBody) Read(p []byte) (int, error) {
-	if int64(len(p)) > b.left+1 {
-		p = p[:b.left+1]
-	}
-	n, err := b.ReadCloser.Read(p)
-	if b.left -= int64(n); b.left < 0 {
-		message := fmt.Sprintf("read request: larger than %d bytes: send fewer records at once", b.edge.cfg.RequestBytesMax)
-		return 0, b.edge.fail(refusal{message, objectlog.ErrTooLarge})
-	}
-	return n, err
+// interrupt makes reads fail from now on.
+func (c *control) interrupt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.interrupted = true
+	_ = c.SetReadDeadline(time.Now())
 }
 
 type controlKey struct{}
 
 // interruptRead makes reads of the request's body fail from now on.
 func interruptRead(ctx context.Context) {
-	if control, ok := ctx.Value(controlKey{}).(*http.ResponseController); ok {
-		_ = control.SetReadDeadline(time.Now())
+	if control, ok := ctx.Value(controlKey{}).(*control); ok {
+		control.interrupt()
 	}
 }
 
 // sendWithin runs one send of a stream under a deadline, so that a client that stopped reading doesn't keep it for ever.
 func (e *edge) sendWithin(ctx context.Context, send func() error) error {
-	control, ok := ctx.Value(controlKey{}).(*http.ResponseController)
+	control, ok := ctx.Value(controlKey{}).(*control)
 	if ok {
 		_ = control.SetWriteDeadline(time.Now().Add(e.send))
 	}

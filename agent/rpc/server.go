@@ -23,6 +23,7 @@ import (
 type Config struct {
 	Version         string           // of the program, shown by GetCluster
 	RequestBytesMax int              // of one message, also after decompression; default 32 MiB, 64 KiB to 1 GiB
+	MemoryBytesMax  int64            // of all requests in flight and answers to reads, as they weigh in memory; default 256 MiB, RequestBytesMax to 1 TiB
 	Limits          objectlog.Limits // of batches; the engine's
 	TailAge         time.Duration    // at which a Tail ends on purpose; default 15 min, 1 s to 24 h
 	RequestTimeout  time.Duration    // of a unary call, body and answer included; default 2 min, at least 1 min
@@ -39,6 +40,9 @@ func (c Config) Validate() error {
 	var errs []error
 	if c.RequestBytesMax != 0 && (c.RequestBytesMax < 64<<10 || c.RequestBytesMax > 1<<30) {
 		errs = append(errs, fmt.Errorf("request bytes max %d: want 64 KiB to 1 GiB", c.RequestBytesMax))
+	}
+	if least := int64(c.withDefaults().RequestBytesMax); c.MemoryBytesMax != 0 && (c.MemoryBytesMax < least || c.MemoryBytesMax > 1<<40) {
+		errs = append(errs, fmt.Errorf("memory bytes max %d: want %d, one request, to 1 TiB", c.MemoryBytesMax, least))
 	}
 	if c.TailAge != 0 && (c.TailAge < time.Second || c.TailAge > 24*time.Hour) {
 		errs = append(errs, fmt.Errorf("tail age %v: want 1 s to 24 h", c.TailAge))
@@ -57,6 +61,9 @@ func (c Config) Validate() error {
 func (c Config) withDefaults() Config {
 	if c.RequestBytesMax == 0 {
 		c.RequestBytesMax = 32 << 20
+	}
+	if c.MemoryBytesMax == 0 {
+		c.MemoryBytesMax = max(256<<20, int64(c.RequestBytesMax))
 	}
 	if c.TailAge == 0 {
 		c.TailAge = 15 * time.Minute
@@ -83,8 +90,9 @@ const (
 type edge struct {
 	cfg    Config
 	engine Engine
+	memory *memory
 
-	heartbeat, poll, send time.Duration // the constants above; shorter in tests
+	heartbeat, poll, send, slow time.Duration // the constants; shorter in tests
 }
 
 // New serves engine. It panics on a configuration that Validate refuses.
@@ -96,7 +104,9 @@ func newEdge(cfg Config, engine Engine) *edge {
 	if err := cfg.Validate(); err != nil {
 		panic("rpc: " + err.Error())
 	}
-	return &edge{cfg: cfg.withDefaults(), engine: engine, heartbeat: heartbeatEvery, poll: pollEvery, send: sendTimeout}
+	cfg = cfg.withDefaults()
+	return &edge{cfg: cfg, engine: engine, memory: newMemory(cfg.MemoryBytesMax),
+		heartbeat: heartbeatEvery, poll: pollEvery, send: sendTimeout, slow: slowTime}
 }
 
 func (e *edge) handler() http.Handler {

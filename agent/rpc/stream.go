@@ -14,7 +14,7 @@ import (
 )
 
 // inFlightMax bounds the requests of one stream that are submitted and not answered. Their bytes are bounded by the
-// engine's buffer: when it is full Submit waits, and the stream isn't read.
+// engine's buffer and the memory of all calls: while one is full the stream isn't read.
 const inFlightMax = 256
 
 // streamed is one request of a stream, submitted or refused as a whole.
@@ -22,6 +22,7 @@ type streamed struct {
 	correlation int64
 	submission  *submission
 	err         error
+	claim       *claim // released when the answer is sent
 }
 
 // ProduceStream implements LogService. One goroutine reads and submits in the order of arrival; this one waits and
@@ -39,7 +40,8 @@ func (e *edge) ProduceStream(ctx context.Context, stream *connect.BidiStream[v1.
 	if err != nil {
 		// The reader may be waiting for a client that sends nothing: make its read end now, and wait for it.
 		interruptRead(ctx)
-		for range submitted {
+		for s := range submitted {
+			s.claim.release()
 		}
 		return err
 	}
@@ -48,6 +50,8 @@ func (e *edge) ProduceStream(ctx context.Context, stream *connect.BidiStream[v1.
 
 // receive reads until the stream ends, or enough is closed, and answers why: nil at the client's own end.
 func (e *edge) receive(ctx context.Context, stream *connect.BidiStream[v1.ProduceStreamRequest, v1.ProduceStreamResponse], submitted chan<- streamed, enough <-chan struct{}) error {
+	claim := e.claimOf(ctx)
+	claim.patience = 40 * time.Second // what the stream's earlier messages hold comes back within it
 	for {
 		select {
 		case <-enough:
@@ -61,11 +65,13 @@ func (e *edge) receive(ctx context.Context, stream *connect.BidiStream[v1.Produc
 		if err != nil {
 			return err
 		}
-		s := streamed{correlation: message.GetCorrelationId()}
+		s := streamed{correlation: message.GetCorrelationId(), claim: claim.detach()}
+		s.claim.keep(s.claim.decoded)
 		s.submission, s.err = e.submit(ctx, message.GetRequest())
 		select {
 		case submitted <- s:
 		case <-ctx.Done():
+			s.claim.release()
 			return ctx.Err()
 		}
 	}
@@ -92,7 +98,9 @@ func (e *edge) answer(ctx context.Context, stream *connect.BidiStream[v1.Produce
 			} else {
 				response.Outcome = &v1.ProduceStreamResponse_Response{Response: s.submission.wait(ctx)}
 			}
-			if err := e.sendWithin(ctx, func() error { return stream.Send(response) }); err != nil {
+			err := e.sendWithin(ctx, func() error { return stream.Send(response) })
+			s.claim.release()
+			if err != nil {
 				return err
 			}
 		case <-poll.C:

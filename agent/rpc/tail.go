@@ -31,7 +31,7 @@ func (e *edge) tail(ctx context.Context, r *v1.TailRequest, send func(*v1.TailRe
 	if err := checkReads("tail", r.GetPartitions(), r.GetIsolation()); err != nil {
 		return err
 	}
-	f := follower{edge: e, encoded: r.GetEncoded(), bytesMax: bytes, starts: make(map[place]agent.Start), known: make(map[string]int32)}
+	f := follower{edge: e, claim: e.claimOf(ctx), encoded: r.GetEncoded(), bytesMax: bytes, starts: make(map[place]agent.Start), known: make(map[string]int32)}
 	first := &v1.TailResponse{}
 	for i, p := range r.GetPartitions() {
 		wanted, err := e.readable(ctx, ActionRead, "tail", i, p)
@@ -58,6 +58,7 @@ type place struct {
 // follower is one Tail.
 type follower struct {
 	edge     *edge
+	claim    *claim // of the message under way
 	encoded  bool
 	bytesMax int64
 	starts   map[place]agent.Start // where each place goes on
@@ -106,7 +107,9 @@ func (f *follower) run(ctx context.Context, send func(*v1.TailResponse) error) e
 			response.Resume = f.resume()
 		}
 		// An empty message is the heartbeat.
-		if err := send(response); err != nil || over {
+		err := send(response)
+		f.claim.release()
+		if err != nil || over {
 			return err
 		}
 		if len(response.Partitions) == 0 {
@@ -131,15 +134,19 @@ func (f *follower) read(ctx context.Context, wait time.Duration) (response *v1.T
 	f.order = append(f.order[1:], f.order[0])
 
 	response = &v1.TailResponse{}
-	left := budget{records: fetchRecordsMax, bytes: decodedBytesMax}
+	reads, err := f.edge.read(ctx, f.claim, request)
+	if err != nil {
+		return response, true // no memory: heartbeats go on
+	}
+	left := newBudget(fetchRecordsMax, reads, f.claim)
 	found := make(map[string]bool) // topics whose partitions came instead of AnyPartition
-	for _, read := range f.edge.engine.Fetch(ctx, request) {
+	for _, read := range reads {
 		at := place{read.Topic, read.Partition}
 		if _, ok := f.known[at.topic]; ok && at.partition >= 0 {
 			found[at.topic] = true
 			f.known[at.topic] = max(f.known[at.topic], int32(at.partition)+1)
 		}
-		p := f.edge.fetched(read, f.encoded, &left)
+		p := f.edge.fetched(read, f.encoded, left)
 		if f.move(at, p) {
 			retry = true
 		}
