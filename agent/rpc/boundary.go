@@ -35,14 +35,29 @@ func (b *boundary) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	}
 }
 
-// call runs the call, holding of its request what outlives the decoding.
+// What a call may take once its request is read. Without these it would wait as long as its client does, e.g. for a table that is
+// away. What the engine says then is the answer: unavailable where nothing was written, else that the outcome is unknown.
+const (
+	produceTime = 40 * time.Second // the engine answers by itself what is undecided 30 s after it found room
+	fetchMargin = 15 * time.Second // behind max_wait: for a current read of the table and GETs of the blocks
+	callTime    = 30 * time.Second // of all others: a change waits for an append, which has a new leader within 10 s
+)
+
+// call runs the call within its time, holding of its request what outlives the decoding.
 func (b *boundary) call(ctx context.Context, request connect.AnyRequest, next connect.UnaryFunc) (connect.AnyResponse, error) {
-	claim := b.claimOf(ctx)
-	if _, ok := request.Any().(*v1.ProduceRequest); ok {
+	claim, limit := b.claimOf(ctx), callTime
+	switch r := request.Any().(type) {
+	case *v1.ProduceRequest:
 		claim.keep(claim.decoded)
-	} else {
+		limit = produceTime
+	case *v1.FetchRequest:
+		claim.release()
+		limit = min(max(r.GetMaxWait().AsDuration(), 0), fetchWaitMax) + fetchMargin
+	default:
 		claim.release()
 	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	return next(ctx, request)
 }
 

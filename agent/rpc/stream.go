@@ -51,7 +51,7 @@ func (e *edge) ProduceStream(ctx context.Context, stream *connect.BidiStream[v1.
 // receive reads until the stream ends, or enough is closed, and answers why: nil at the client's own end.
 func (e *edge) receive(ctx context.Context, stream *connect.BidiStream[v1.ProduceStreamRequest, v1.ProduceStreamResponse], submitted chan<- streamed, enough <-chan struct{}) error {
 	claim := e.claimOf(ctx)
-	claim.patience = 40 * time.Second // what the stream's earlier messages hold comes back within it
+	claim.patience = produceTime // what the stream's earlier messages hold comes back within it
 	for {
 		select {
 		case <-enough:
@@ -67,7 +67,9 @@ func (e *edge) receive(ctx context.Context, stream *connect.BidiStream[v1.Produc
 		}
 		s := streamed{correlation: message.GetCorrelationId(), claim: claim.detach()}
 		s.claim.keep(s.claim.decoded)
-		s.submission, s.err = e.submit(ctx, message.GetRequest())
+		within, cancel := context.WithTimeout(ctx, produceTime) // of waiting for room, or to learn of a topic
+		s.submission, s.err = e.submit(within, message.GetRequest())
+		cancel()
 		select {
 		case submitted <- s:
 		case <-ctx.Done():

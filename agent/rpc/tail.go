@@ -134,7 +134,9 @@ func (f *follower) read(ctx context.Context, wait time.Duration) (response *v1.T
 	f.order = append(f.order[1:], f.order[0])
 
 	response = &v1.TailResponse{}
-	reads, err := f.edge.read(ctx, f.claim, request)
+	within, cancel := context.WithTimeout(ctx, request.Wait+fetchMargin)
+	defer cancel()
+	reads, err := f.edge.read(within, f.claim, request)
 	if err != nil {
 		return response, true // no memory: heartbeats go on
 	}
@@ -178,6 +180,8 @@ func (f *follower) move(at place, p *v1.FetchResponse_Partition) (retry bool) {
 
 // grow takes in partitions that were added to topics followed as a whole, from their beginning.
 func (f *follower) grow(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
 	for name, known := range f.known {
 		t, err := f.edge.engine.Topic(ctx, name)
 		if err != nil || known == 0 {
