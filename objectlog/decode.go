@@ -30,9 +30,16 @@ func DecodeBatch(b []byte, limits Limits, yield func(Offset, Record) bool) error
 	return nil
 }
 
-// decompressOwned decompresses into a buffer of just the right size that belongs to the caller. The size is not known
-// before for most codecs, and a copy is cheaper than a buffer that grew to twice of what is kept.
+// decompressOwned decompresses into a buffer of just the right size that belongs to the caller. Snappy tells the size before. For
+// most codecs it is not known, and a copy is cheaper than a buffer that grew to twice of what is kept.
 func decompressOwned(codec Codec, stored []byte, limit int) ([]byte, error) {
+	if codec == CodecSnappy {
+		n, err := snappyDecodedLen(stored, limit)
+		if err != nil {
+			return nil, err
+		}
+		return readSnappy(make([]byte, 0, n), stored, limit)
+	}
 	scratch := getScratch()
 	body, err := decompress(scratch.b[:0], codec, stored, limit)
 	owned := bytes.Clone(body)

@@ -41,47 +41,65 @@ func appendSnappy(dst, body []byte) []byte {
 }
 
 func readSnappy(dst, stored []byte, limit int) ([]byte, error) {
+	err := snappyBlocks(stored, limit-len(dst), func(block []byte, n int) error {
+		dst = room(dst, n, limit)
+		if _, err := s2.Decode(dst[len(dst):len(dst)+n:len(dst)+n], block); err != nil {
+			return fmt.Errorf("snappy: %w: %w", ErrInvalid, err)
+		}
+		dst = dst[:len(dst)+n]
+		return nil
+	})
+	return dst, err
+}
+
+// snappyDecodedLen is what the blocks say that they decompress to, as far as that can be.
+func snappyDecodedLen(stored []byte, limit int) (total int, err error) {
+	err = snappyBlocks(stored, limit, func(_ []byte, n int) error {
+		total += n
+		return nil
+	})
+	return total, err
+}
+
+// snappyBlocks yields every block and the length that it has decompressed, until yield answers an error. Together they do not
+// exceed limit.
+func snappyBlocks(stored []byte, limit int, yield func(block []byte, n int) error) error {
+	bound := limit
+	one := func(block []byte) error {
+		n, err := s2.DecodedLen(block)
+		switch {
+		case err != nil:
+			return fmt.Errorf("snappy: %w: %w", ErrInvalid, err)
+		case n > limit:
+			return errDecoded("snappy", bound)
+		case n > 22*len(block)+64:
+			// A copy makes at most 64 bytes of 3: do not set aside memory for a length that is a lie.
+			return fmt.Errorf("snappy: %d bytes cannot become %d: %w", len(block), n, ErrInvalid)
+		}
+		limit -= n
+		return yield(block, n)
+	}
 	if len(stored) < xerialHeaderBytes || !bytes.HasPrefix(stored, []byte(xerialMagic)) {
-		return readSnappyBlock(dst, stored, limit)
+		return one(stored)
 	}
 	if oldest := binary.BigEndian.Uint32(stored[12:]); oldest != 1 {
-		return dst, fmt.Errorf("snappy: frame for readers of version %d: %w", oldest, ErrInvalid)
+		return fmt.Errorf("snappy: frame for readers of version %d: %w", oldest, ErrInvalid)
 	}
 	rest := stored[xerialHeaderBytes:]
 	for len(rest) > 0 {
 		if len(rest) < 4 {
-			return dst, fmt.Errorf("snappy: %d bytes behind the last block: %w", len(rest), ErrInvalid)
+			return fmt.Errorf("snappy: %d bytes behind the last block: %w", len(rest), ErrInvalid)
 		}
 		n := int64(binary.BigEndian.Uint32(rest))
 		if n > int64(len(rest)-4) {
-			return dst, fmt.Errorf("snappy: block of %d bytes with %d left: %w", n, len(rest)-4, ErrInvalid)
+			return fmt.Errorf("snappy: block of %d bytes with %d left: %w", n, len(rest)-4, ErrInvalid)
 		}
-		var err error
-		if dst, err = readSnappyBlock(dst, rest[4:4+n], limit); err != nil {
-			return dst, err
+		if err := one(rest[4 : 4+n]); err != nil {
+			return err
 		}
 		rest = rest[4+n:]
 	}
-	return dst, nil
-}
-
-// readSnappyBlock appends one decompressed block to dst.
-func readSnappyBlock(dst, block []byte, limit int) ([]byte, error) {
-	n, err := s2.DecodedLen(block)
-	switch {
-	case err != nil:
-		return dst, fmt.Errorf("snappy: %w: %w", ErrInvalid, err)
-	case n > limit-len(dst):
-		return dst, errDecoded("snappy", limit)
-	case n > 22*len(block)+64:
-		// A copy makes at most 64 bytes of 3: do not set aside memory for a length that is a lie.
-		return dst, fmt.Errorf("snappy: %d bytes cannot become %d: %w", len(block), n, ErrInvalid)
-	}
-	dst = room(dst, n, limit)
-	if _, err := s2.Decode(dst[len(dst):len(dst)+n:len(dst)+n], block); err != nil {
-		return dst, fmt.Errorf("snappy: %w: %w", ErrInvalid, err)
-	}
-	return dst[:len(dst)+n], nil
+	return nil
 }
 
 // checkSnappy tells snappy from S2, which s2's decoder reads as well but Kafka's clients do not: S2 gives a copy of offset
