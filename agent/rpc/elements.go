@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -57,18 +58,35 @@ func countElements(b []byte, d protoreflect.MessageDescriptor, count *int, depth
 
 // elementsJSON counts in a JSON text: every object, every array and every comma outside of strings.
 func elementsJSON(b []byte) (int, error) {
-	count, quoted := 0, false
+	count := 0
 	for i := 0; i < len(b); i++ {
-		switch c := b[i]; {
-		case quoted && c == '\\':
-			i++
-		case c == '"':
-			quoted = !quoted
-		case !quoted && (c == '{' || c == '[' || c == ','):
+		switch b[i] {
+		case '"':
+			i += stringEnd(b[i+1:]) + 1
+		case '{', '[', ',':
 			if count++; count > elementsMax {
 				return count, errElements
 			}
 		}
 	}
 	return count, nil
+}
+
+// stringEnd finds the quote that ends the string which b begins in; the end of b when there is none.
+func stringEnd(b []byte) int {
+	for from := 0; ; {
+		n := bytes.IndexByte(b[from:], '"')
+		if n < 0 {
+			return len(b)
+		}
+		end := from + n
+		escapes := 0
+		for end-escapes > from && b[end-escapes-1] == '\\' {
+			escapes++
+		}
+		if escapes%2 == 0 {
+			return end
+		}
+		from = end + 1
+	}
 }

@@ -64,3 +64,18 @@ func TestOneCallNamesABoundedNumberOfBatchesAndPartitions(t *testing.T) {
 		}
 	}
 }
+
+func TestElementsAreCountedBehindEscapedQuotes(t *testing.T) {
+	for text, want := range map[string]int{
+		`{"a":"x","b":[1,2]}`:      4,
+		`{"a":"\\","b":1}`:         2,
+		`{"a":"\\\",\"{[,","b":1}`: 2,
+		`{"a":"\"\"","b":1}`:       2,
+		`{"a":"\`:                  1,
+		`"{{{`:                     0,
+	} {
+		if got, err := elementsJSON([]byte(text)); got != want || err != nil {
+			t.Errorf("%s: got %d, %v, want %d", text, got, err, want)
+		}
+	}
+}
