@@ -25,6 +25,7 @@ type Config struct {
 	MetricsListen string `name:"metrics-listen" default:"" verbs:"dev" doc:"loopback address for metrics and profiles, host:port; empty: off"`
 
 	BufferBytesMax  byteSize `name:"buffer-max" default:"256MiB" verbs:"dev" doc:"records held in memory until they are stored, 8MiB to 64GiB"`
+	MemoryBytesMax  byteSize `name:"call-memory-max" default:"256MiB" verbs:"dev" doc:"requests and answers held in memory by all calls together, 32MiB to 64GiB"`
 	SegmentBytesMax byteSize `name:"segment-max" default:"8MiB" verbs:"dev" doc:"stored size at which a segment is sealed, 64KiB to 256MiB"`
 	BlockCacheBytes byteSize `name:"cache-max" default:"256MiB" verbs:"dev" doc:"cache of what was read from segments, 1MiB to 1TiB"`
 
@@ -62,6 +63,7 @@ func (c Config) Validate() error {
 		}
 	}
 	size("buffer-max", c.BufferBytesMax, 8<<20, 64<<30)
+	size("call-memory-max", c.MemoryBytesMax, 32<<20, 64<<30)
 	size("segment-max", c.SegmentBytesMax, 64<<10, 256<<20)
 	size("cache-max", c.BlockCacheBytes, 1<<20, 1<<40)
 	if c.AutoPartitions < 1 || c.AutoPartitions > 100_000 {

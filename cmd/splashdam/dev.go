@@ -71,7 +71,7 @@ func (env *environment) dev(ctx context.Context) error {
 	if err != nil {
 		return explainData(c.Data, err)
 	}
-	server := rpc.NewServer(rpc.New(rpc.Config{Version: readVersion().Version, Logger: env.newLogger()}, rpc.FromAgent(engine)))
+	server := rpc.NewServer(rpc.New(rpc.Config{Version: readVersion().Version, MemoryBytesMax: int64(c.MemoryBytesMax), Logger: env.newLogger()}, rpc.FromAgent(engine)))
 	return env.serve(ctx, listener, engine, server, stores.failure, started)
 }
 
