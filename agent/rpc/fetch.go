@@ -60,6 +60,8 @@ func (e *edge) Fetch(ctx context.Context, r *v1.FetchRequest) (*v1.FetchResponse
 const (
 	// answerCopies is how often an answer's batches are in memory: read, as a message, and encoded.
 	answerCopies = 3
+	// readShare is the part of all memory that one read may ask for, so that a client slow to take its answer leaves some to others.
+	readShare = 8
 	// leastRead is what a read asks for when memory is short.
 	leastRead = 64 << 10
 	// pollBytes is what a read that waits for records is answered at once; its next one reads the rest. While it waits it weighs
@@ -91,6 +93,7 @@ func (e *edge) read(ctx context.Context, c *claim, r agent.FetchRequest) ([]agen
 
 // readOnce asks for less where memory is short, and only waits for it where there is none. weight is of a byte asked for.
 func (e *edge) readOnce(ctx context.Context, c *claim, r agent.FetchRequest, weight int64) ([]agent.FetchedPartition, error) {
+	r.BytesMax = min(r.BytesMax, max(c.memory.max/readShare/weight, leastRead))
 	for r.BytesMax > leastRead && !c.tryTake(weight*r.BytesMax) {
 		r.BytesMax = max(r.BytesMax/2, leastRead)
 	}

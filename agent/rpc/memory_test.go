@@ -23,7 +23,7 @@ func TestSmallCallsFindMemoryThatLargeOnesDoNot(t *testing.T) {
 	m := newMemory(64 << 20)
 	large, larger := m.claim(), m.claim()
 	larger.patience = time.Millisecond
-	if err := large.take(t.Context(), 50<<20); err != nil {
+	if err := large.take(t.Context(), 56<<20); err != nil {
 		t.Fatal(err)
 	}
 	if err := larger.take(t.Context(), 10<<20); !errors.Is(err, agent.Busy) {
@@ -239,6 +239,18 @@ func TestAStreamHoldsMemoryUntilItsAnswers(t *testing.T) {
 	w.wantFree(8 << 20)
 	_ = stream.CloseRequest()
 	_ = stream.CloseResponse()
+}
+
+func TestOneReadLeavesMemoryToOthers(t *testing.T) {
+	w := startWith(t, Config{})
+	w.topic("a", 1)
+	w.produce("a", 0, "x")
+	if status, answer := w.post("LogService/Fetch", `{"maxBytes":67108864,"partitions":[{"topic":"a"}]}`); status != http.StatusOK {
+		t.Errorf("got %d %s", status, answer)
+	}
+	if got := answerCopies * w.fake.fetches[0].BytesMax; got > w.edge.memory.max/readShare || got < 8<<20 {
+		t.Errorf("got a read that weighs %d bytes, want a part of the memory", got)
+	}
 }
 
 func TestReadsAskForLessWhereMemoryIsShort(t *testing.T) {
