@@ -48,7 +48,7 @@ type FetchRequest struct {
 }
 
 // FetchedPartition is what was read of one partition. Batches are whole, patched with base offset and leader epoch, verified; the first one may
-// begin before the offset asked for. Do not change them.
+// begin before the offset asked for. Do not change them or append to them: one may lie right before the next.
 type FetchedPartition struct {
 	Topic         string
 	Partition     objectlog.Partition

@@ -157,7 +157,10 @@ func TestFetchKeepsToItsBytesButAlwaysBringsOneBatch(t *testing.T) {
 	size := int64(len(one.Batches[0]))
 	f := a.Fetch(t.Context(), FetchRequest{BytesMax: 3*size + 1, Partitions: []FetchPartition{at("orders", 0, 2), at("orders", 0, 0)}})
 	if len(f[0].Batches) != 3 || len(f[1].Batches) != 0 || f[1].Next != 0 {
-		t.Errorf("fetched %d and %d batches, want 3 and none", len(f[0].Batches), len(f[1].Batches))
+		t.Fatalf("fetched %d and %d batches, want 3 and none", len(f[0].Batches), len(f[1].Batches))
+	}
+	if first, second := f[0].Batches[0], f[0].Batches[1]; &first[:size+1][size] != &second[0] {
+		t.Error("batches of one read do not lie together")
 	}
 }
 

@@ -81,7 +81,8 @@ type suspicion struct {
 func (s *suspicion) Error() string { return s.err.Error() }
 func (s *suspicion) Unwrap() error { return s.err }
 
-// load reads the planned batches: verified copies, patched with their offsets. A *suspicion is for the caller to look into.
+// load reads the planned batches: verified copies, patched with their offsets, one behind the other in one buffer. A *suspicion is for
+// the caller to look into.
 func (b *blocks) load(ctx context.Context, batches []metadata.LocatedBatch, pool chan struct{}) ([][]byte, error) {
 	order, bytes := needs(batches)
 	for _, k := range order {
@@ -109,7 +110,7 @@ func (b *blocks) load(ctx context.Context, batches []metadata.LocatedBatch, pool
 			buffer = append(buffer, part...)
 			at += int64(len(part))
 		}
-		batch := buffer[first:len(buffer):len(buffer)]
+		batch := buffer[first:] // its capacity reaches to the end, so that all of them can be sent as one
 		if err := verify(batch, l); err != nil {
 			b.dropBatch(l)
 			return nil, suspectIn(l.Segment, fmt.Errorf("%w: %w", errSuspect, err))

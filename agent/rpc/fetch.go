@@ -58,7 +58,7 @@ func (e *edge) Fetch(ctx context.Context, r *v1.FetchRequest) (*v1.FetchResponse
 }
 
 const (
-	// answerCopies is how often an answer's batches are in memory: read, as a message, and encoded.
+	// answerCopies is how often an answer's batches are in memory, at most: read, as a message, and encoded.
 	answerCopies = 3
 	// readShare is the part of all memory that one read may ask for, so that a client slow to take its answer leaves some to others.
 	readShare = 8
@@ -280,14 +280,7 @@ func (e *edge) fetched(read agent.FetchedPartition, encoded bool, left *budget) 
 	}
 	next := read.Next
 	if encoded {
-		size := 0
-		for _, b := range read.Batches {
-			size += len(b)
-		}
-		out.Encoded = make([]byte, 0, size)
-		for _, b := range read.Batches {
-			out.Encoded = append(out.Encoded, b...)
-		}
+		out.Encoded = joined(read.Batches)
 	} else {
 		var err error
 		if out.Records, next, err = e.decode(read, left); err != nil {
@@ -300,6 +293,27 @@ func (e *edge) fetched(read agent.FetchedPartition, encoded bool, left *budget) 
 	out.LastStableOffset = out.HighWatermark
 	out.LogStartOffset = new(int64(read.LogStart))
 	return out
+}
+
+// joined answers the batches as one, without a copy where one lies right behind the other in memory, as those of one read do.
+func joined(batches [][]byte) []byte {
+	size := 0
+	for _, b := range batches {
+		size += len(b)
+	}
+	if size > 0 && cap(batches[0]) >= size {
+		whole, at := batches[0][:size], 0
+		for _, b := range batches {
+			if len(b) == 0 || &b[0] != &whole[at] {
+				break
+			}
+			at += len(b)
+		}
+		if at == size {
+			return whole
+		}
+	}
+	return slices.Concat(batches...)
 }
 
 // decode answers the records from read.From on, as many as the budget allows, and the offset behind the last one.

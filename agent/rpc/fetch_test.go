@@ -213,3 +213,31 @@ func FuzzRequestsAreDecodedOrRefused(f *testing.F) {
 		}
 	})
 }
+
+func TestBatchesThatLieTogetherAreSentWithoutACopy(t *testing.T) {
+	buffer := []byte("aaabbbbcc")
+	together := [][]byte{buffer[0:3], buffer[3:7], buffer[7:]}
+	if got := joined(together); string(got) != "aaabbbbcc" || &got[0] != &buffer[0] {
+		t.Errorf("got %q, or a copy", got)
+	}
+	for _, apart := range [][][]byte{
+		nil,
+		{buffer[0:3], buffer[7:]},
+		{buffer[3:7], buffer[0:3]},
+		{buffer[0:3:3], buffer[3:7]},
+		{buffer[0:3], nil, buffer[3:7]},
+		{buffer[0:3], []byte("dddd")},
+		{buffer[0:3], buffer[3:7], []byte("a much longer one than there is room")},
+	} {
+		want := ""
+		for _, b := range apart {
+			want += string(b)
+		}
+		if got := joined(apart); string(got) != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	if string(buffer) != "aaabbbbcc" {
+		t.Errorf("the batches became %q", buffer)
+	}
+}
