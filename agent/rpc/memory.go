@@ -17,6 +17,7 @@ type memory struct {
 
 	mu    sync.Mutex
 	free  int64
+	reads int64         // held by reads
 	stuck bool          // a call that holds something waits for more
 	waits int           // calls that wait
 	freed chan struct{} // closed and replaced when bytes come back while calls wait
@@ -25,8 +26,15 @@ type memory struct {
 const (
 	// memoryPatience is long enough for the calls before to be decided, and short enough for a client to look for another agent.
 	memoryPatience = time.Second
-	// smallBytes is how much a call may hold to count as small: small calls find an eighth of the memory that large ones leave.
+	// smallBytes is how much a call may hold to count as small.
 	smallBytes = 1 << 20
+
+	// The parts of the memory that calls leave free: writes an eighth to reads and to small calls, reads half of that to small
+	// writes. Small writes may have the last byte.
+	leftByWrites = 8
+	leftByReads  = 16
+	// readsPart is the part that all reads together may hold, however slowly their answers are taken.
+	readsPart = 2
 )
 
 func newMemory(max int64) *memory {
@@ -37,16 +45,19 @@ func newMemory(max int64) *memory {
 type claim struct {
 	memory   *memory
 	held     int64
+	whole    *int64        // held by the call in all: it shares this with what is detached; guarded by memory.mu
 	decoded  int64         // of held: what the messages read weigh once they are decoded
-	leave    int64         // what the call must leave free; while it is small an eighth less
+	read     bool          // the call is a read
 	patience time.Duration // of a wait while nothing is held
 }
 
 // claim begins a call that holds nothing.
-func (m *memory) claim() *claim { return &claim{memory: m, leave: m.max / 8, patience: memoryPatience} }
+func (m *memory) claim() *claim {
+	return &claim{memory: m, whole: new(int64), patience: memoryPatience}
+}
 
-// reading says that the call is a read: reads leave half of the memory to writes, however slowly their answers are taken.
-func (c *claim) reading() { c.leave = c.memory.max / 2 }
+// reading says that the call, which holds nothing yet, is a read.
+func (c *claim) reading() { c.read = true }
 
 // errMemory is told to the call that found no memory in time.
 var errMemory = errors.New("requests in flight take all the memory that they may")
@@ -105,7 +116,13 @@ func (c *claim) tryTake(n int64) bool {
 }
 
 // clip makes the largest of all calls possible, if alone.
-func (c *claim) clip(n int64) int64 { return max(min(n, c.memory.max-c.leave-c.held), 0) }
+func (c *claim) clip(n int64) int64 {
+	most := c.memory.max - c.memory.max/leftByWrites
+	if c.read {
+		most = c.memory.max / readsPart
+	}
+	return max(min(n, most-c.held), 0)
+}
 
 func (c *claim) busy() error {
 	return &agent.Error{Op: "take memory", Cause: agent.Busy, Hint: fmt.Sprintf("%v: %d MiB", errMemory, c.memory.max>>20), RetryAfter: memoryPatience}
@@ -113,16 +130,28 @@ func (c *claim) busy() error {
 
 // grant is called with mu held.
 func (m *memory) grant(c *claim, n int64) bool {
-	leave := c.leave
-	if c.held+n <= min(smallBytes, m.max/64) {
-		leave -= m.max / 8
+	leave := m.max / leftByWrites
+	switch {
+	case c.read:
+		leave = m.max / leftByReads
+	case *c.whole+n <= min(smallBytes, m.max/64):
+		leave = 0
 	}
-	if n > 0 && m.free-n < leave {
+	if n > 0 && (m.free-n < leave || c.read && m.reads+n > m.max/readsPart) {
 		return false
 	}
+	m.add(c, n)
+	return true
+}
+
+// add is called with mu held. A negative n gives back.
+func (m *memory) add(c *claim, n int64) {
 	m.free -= n
 	c.held += n
-	return true
+	*c.whole += n
+	if c.read {
+		m.reads += n
+	}
 }
 
 // keep gives back all but n bytes.
@@ -134,8 +163,7 @@ func (c *claim) keep(n int64) {
 	m := c.memory
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c.held = n
-	m.free += back
+	m.add(c, -back)
 	if m.waits > 0 {
 		close(m.freed)
 		m.freed = make(chan struct{})

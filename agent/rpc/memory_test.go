@@ -32,13 +32,49 @@ func TestSmallCallsFindMemoryThatLargeOnesDoNot(t *testing.T) {
 	if err := m.claim().take(t.Context(), 1<<20); err != nil {
 		t.Errorf("a small call: %v", err)
 	}
-	read := m.claim()
-	read.reading()
-	if large.keep(25 << 20); read.tryTake(8 << 20) {
-		t.Error("a large read took of the half that is for writes")
+}
+
+func TestReadsAndWritesLeaveMemoryToEachOther(t *testing.T) {
+	m := newMemory(64 << 20)
+	writes := m.claim()
+	if err := writes.take(t.Context(), 100<<20); err != nil { // all that it may
+		t.Fatal(err)
 	}
-	if !read.tryTake(1 << 20) {
-		t.Error("a small read found none")
+	reads := func() *claim {
+		c := m.claim()
+		c.reading()
+		return c
+	}
+	if large := reads(); !large.tryTake(4<<20) || large.tryTake(1) {
+		t.Error("want large writes to leave a sixteenth to reads, and those as much to small writes")
+	}
+	if !m.claim().tryTake(1 << 20) {
+		t.Error("a small write found no memory")
+	}
+	writes.release()
+	if read := reads(); !read.tryTake(28<<20) || read.tryTake(1) {
+		t.Error("want no more than half of the memory for all reads")
+	}
+	if !writes.tryTake(20 << 20) {
+		t.Error("a large write did not find what reads may not have")
+	}
+}
+
+func TestAStreamOfSmallMessagesIsNotASmallCall(t *testing.T) {
+	m := newMemory(64 << 20)
+	stream := m.claim()
+	var messages []*claim
+	for stream.tryTake(500 << 10) {
+		messages = append(messages, stream.detach())
+	}
+	if m.free < 8<<20 {
+		t.Errorf("got %d bytes left to small calls, want an eighth", m.free)
+	}
+	for _, c := range messages {
+		c.release()
+	}
+	if m.free != m.max || *stream.whole != 0 {
+		t.Errorf("got %d of %d free, %d held by the stream", m.free, m.max, *stream.whole)
 	}
 }
 
@@ -258,17 +294,18 @@ func TestReadsAskForLessWhereMemoryIsShort(t *testing.T) {
 	w.produce("a", 0, "x")
 	other := w.edge.memory.claim()
 	defer other.release()
-	if err := other.take(t.Context(), 3<<20); err != nil {
+	other.reading()
+	if err := other.take(t.Context(), 3500<<10); err != nil {
 		t.Fatal(err)
 	}
 	const body = `{"maxBytes":1048576,"partitions":[{"topic":"a"}]}`
 	if status, answer := w.post("LogService/Fetch", body); status != http.StatusOK || !strings.Contains(answer, `"text":"x"`) {
 		t.Errorf("got %d %s, want the record", status, answer)
 	}
-	if got := w.fake.fetches[len(w.fake.fetches)-1].BytesMax; got < leastRead || got > 1<<20/3 {
+	if got := w.fake.fetches[len(w.fake.fetches)-1].BytesMax; got < leastRead || got > 596<<10/answerCopies {
 		t.Errorf("got a read of %d bytes, want a part of what was asked for", got)
 	}
-	if err := other.take(t.Context(), 2560<<10); err != nil { // and what small reads may have
+	if err := other.take(t.Context(), 1<<20); err != nil { // all that reads may have
 		t.Fatal(err)
 	}
 	if status, answer := w.post("LogService/Fetch", body); status != http.StatusTooManyRequests || !strings.Contains(answer, `"retryAfter":"1s"`) {
