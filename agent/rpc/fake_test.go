@@ -23,6 +23,7 @@ type fakeEngine struct {
 	ready     error
 	changed   chan struct{}          // closed and replaced at every change
 	hold      chan struct{}          // when not nil, Wait waits for it
+	admit     chan struct{}          // when not nil, Submit waits for it, as for room
 	submitted int                    // requests
 	fault     error                  // when not nil, of every call
 	fetches   []agent.FetchRequest   // as they came
@@ -32,7 +33,7 @@ type fakeEngine struct {
 	info      agent.ClusterInfo      // GetCluster's answer
 	partErr   map[fakePlace]error    // of a partition's reads
 	versions  int64                  // of topics
-	panics    bool                   // Cluster panics
+	panics    bool                   // Cluster panics, and Wait once nothing holds it
 }
 
 type fakePlace struct {
@@ -88,6 +89,7 @@ func (f *fakeEngine) wake() {
 type fakePending struct {
 	results []agent.ProduceResult
 	hold    <-chan struct{}
+	panics  bool
 }
 
 func (p fakePending) Wait(ctx context.Context) []agent.ProduceResult {
@@ -96,6 +98,9 @@ func (p fakePending) Wait(ctx context.Context) []agent.ProduceResult {
 	}
 	select {
 	case <-p.hold:
+		if p.panics {
+			panic("wait")
+		}
 		return p.results
 	case <-ctx.Done():
 	}
@@ -112,7 +117,12 @@ func (f *fakeEngine) Submit(_ context.Context, r agent.ProduceRequest) Pending {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.submitted++
-	p := fakePending{hold: f.hold}
+	if admit := f.admit; admit != nil {
+		f.mu.Unlock()
+		<-admit
+		f.mu.Lock()
+	}
+	p := fakePending{hold: f.hold, panics: f.panics}
 	for _, b := range r.Batches {
 		result, err := f.append(b, r.Producer)
 		if err != nil {

@@ -277,6 +277,37 @@ func TestAStreamHoldsMemoryUntilItsAnswers(t *testing.T) {
 	_ = stream.CloseResponse()
 }
 
+func TestAStreamThatPanicsHoldsNothing(t *testing.T) {
+	w := tight(t)
+	hold := make(chan struct{})
+	w.fake.hold, w.fake.panics = hold, true
+	stream, err := w.logClient().ProduceStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const messages = 10
+	for range messages {
+		if err := stream.Send(&v1.ProduceStreamRequest{Request: &v1.ProduceRequest{Batches: []*v1.ProduceRequest_Batch{textBatch("a", 0, strings.Repeat("x", 1000))}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for submitted := 0; submitted < messages; {
+		if err := pause(t.Context(), time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+		w.fake.mu.Lock()
+		submitted = w.fake.submitted
+		w.fake.mu.Unlock()
+	}
+	close(hold)
+	if _, err := stream.Receive(); connect.CodeOf(err) != connect.CodeInternal {
+		t.Errorf("got %v, want an internal error", err)
+	}
+	_ = stream.CloseRequest()
+	_ = stream.CloseResponse()
+	w.wantFree(8 << 20)
+}
+
 func TestOneReadLeavesMemoryToOthers(t *testing.T) {
 	w := startWith(t, Config{})
 	w.topic("a", 1)

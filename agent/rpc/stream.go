@@ -35,17 +35,22 @@ func (e *edge) ProduceStream(ctx context.Context, stream *connect.BidiStream[v1.
 		defer close(submitted)
 		ended <- e.receive(ctx, stream, submitted, enough)
 	}()
-	err := e.answer(ctx, stream, submitted, enough)
-	cancel()
-	if err != nil {
+	defer func() {
+		cancel()
 		// The reader may be waiting for a client that sends nothing: make its read end now, and wait for it.
 		interruptRead(ctx)
 		for s := range submitted {
 			s.claim.release()
 		}
+	}()
+	if err := e.answer(ctx, stream, submitted, enough); err != nil {
 		return err
 	}
-	return <-ended
+	err := <-ended
+	if err != nil && e.draining() {
+		return errStreamDrains
+	}
+	return err
 }
 
 // receive reads until the stream ends, or enough is closed, and answers why: nil at the client's own end.
@@ -83,7 +88,8 @@ func (e *edge) receive(ctx context.Context, stream *connect.BidiStream[v1.Produc
 var errStreamDrains = fmt.Errorf("produce stream: %w", agent.Draining)
 
 // answer sends the answers in order until submitted is closed: nil then. When the agent drains it closes enough, so that a client
-// that never stops sending is no longer read, and gives up on one that sends nothing.
+// that never stops sending is no longer read, and ends the read from one that sends nothing. What is read by then may be on its way to
+// the engine, so it is answered before the stream ends: that says that nothing was done.
 func (e *edge) answer(ctx context.Context, stream *connect.BidiStream[v1.ProduceStreamRequest, v1.ProduceStreamResponse], submitted <-chan streamed, enough chan<- struct{}) error {
 	poll := time.NewTicker(e.poll)
 	defer poll.Stop()
@@ -94,15 +100,7 @@ func (e *edge) answer(ctx context.Context, stream *connect.BidiStream[v1.Produce
 			if !ok {
 				return nil
 			}
-			response := &v1.ProduceStreamResponse{CorrelationId: s.correlation}
-			if s.err != nil {
-				response.Outcome = &v1.ProduceStreamResponse_Error{Error: e.detail(s.err)}
-			} else {
-				response.Outcome = &v1.ProduceStreamResponse_Response{Response: s.submission.wait(ctx)}
-			}
-			err := e.sendWithin(ctx, func() error { return stream.Send(response) })
-			s.claim.release()
-			if err != nil {
+			if err := e.reply(ctx, stream, s); err != nil {
 				return err
 			}
 		case <-poll.C:
@@ -111,12 +109,24 @@ func (e *edge) answer(ctx context.Context, stream *connect.BidiStream[v1.Produce
 				close(enough)
 			}
 			if drains && len(submitted) == 0 {
-				return errStreamDrains
+				interruptRead(ctx)
 			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+}
+
+// reply sends the answer to one request when it is decided.
+func (e *edge) reply(ctx context.Context, stream *connect.BidiStream[v1.ProduceStreamRequest, v1.ProduceStreamResponse], s streamed) error {
+	defer s.claim.release()
+	response := &v1.ProduceStreamResponse{CorrelationId: s.correlation}
+	if s.err != nil {
+		response.Outcome = &v1.ProduceStreamResponse_Error{Error: e.detail(s.err)}
+	} else {
+		response.Outcome = &v1.ProduceStreamResponse_Response{Response: s.submission.wait(ctx)}
+	}
+	return e.sendWithin(ctx, func() error { return stream.Send(response) })
 }
 
 func (e *edge) draining() bool { return errors.Is(e.engine.Ready(), agent.Draining) }

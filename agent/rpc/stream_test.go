@@ -152,6 +152,43 @@ func TestProduceStreamEndsWhenTheAgentDrainsWithEverythingAnswered(t *testing.T)
 	_ = stream.CloseResponse()
 }
 
+func TestProduceStreamAnswersWhatIsBeingSubmittedWhenTheAgentDrains(t *testing.T) {
+	w := start(t, func(e *edge) { e.poll = time.Microsecond })
+	w.topic("a", 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	admit := make(chan struct{})
+	w.fake.admit = admit
+	stream, err := w.logClient().ProduceStream(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(&v1.ProduceStreamRequest{CorrelationId: 7, Request: &v1.ProduceRequest{Batches: []*v1.ProduceRequest_Batch{textBatch("a", 0, "x")}}}); err != nil {
+		t.Fatal(err)
+	}
+	for submitted := 0; submitted == 0; {
+		if err := pause(ctx, time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+		w.fake.mu.Lock()
+		submitted = w.fake.submitted
+		w.fake.mu.Unlock()
+	}
+	w.fake.drain()
+	if err := pause(ctx, 20*time.Millisecond); err != nil { // several polls
+		t.Fatal(err)
+	}
+	close(admit) // the record is appended
+	if answer, err := stream.Receive(); err != nil || answer.GetCorrelationId() != 7 || answer.GetResponse() == nil {
+		t.Errorf("got %v, %v; want the answer: that the agent drains means that nothing was done", answer, err)
+	}
+	if _, err := stream.Receive(); detailOf(t, err).Reason != "DRAINING" {
+		t.Errorf("got %v, want that the agent drains", err)
+	}
+	_ = stream.CloseRequest()
+	_ = stream.CloseResponse()
+}
+
 func TestProduceStreamOfAClientThatNeverPausesEndsWhenTheAgentDrains(t *testing.T) {
 	w := start(t, func(e *edge) { e.poll = time.Millisecond })
 	w.topic("a", 1)
