@@ -89,7 +89,7 @@ func Open(ctx context.Context, cfg Config, bucket objectlog.Bucket, table metada
 func (a *Agent) openShard(n objectlog.Shard, c cluster, boot objectlog.UUID, bucket objectlog.Bucket) shard {
 	state := metadata.NewState(metadata.Config{Shard: n, Shards: c.Shards})
 	driver := shardlog.Open(shardlog.Config{Shard: n, Cluster: a.keys.Cluster, Boot: boot, ClaimAtOnce: a.cfg.ExclusiveTable, Random: a.cfg.Random},
-		a.keys, a.table, bucket, []shardlog.Registration{{Name: "state", From: 1, To: 64, Machine: state}})
+		a.keys, a.table, bucket, []shardlog.Registration{{Name: "state", From: metadata.StateFrom, To: metadata.StateTo, Machine: state}})
 	return shard{log: driver, state: state, drive: driver.Run, resign: driver.Resign}
 }
 

@@ -68,7 +68,7 @@ func (n *node) newReplica(s objectlog.Shard) *replica {
 	r := &replica{state: metadata.NewState(metadata.Config{Shard: s, Shards: w.set.shards}), applied: -1,
 		proposals: map[uint64]func(shardlog.Decided){}, currents: map[uint64]func(shardlog.CurrentAnswered){}, pending: map[uint64]bool{}}
 	r.core = shardlog.New(shardlog.Config{Shard: s, Cluster: w.keys.Cluster, Boot: n.boot, Lease: w.set.lease, EntryBytesMax: w.set.entryBytesMax,
-		SnapshotEvery: w.set.snapshotEvery, Random: n.rng.Uint64}, []shardlog.Registration{{Name: "metadata", From: 1, To: 64, Machine: r.state}})
+		SnapshotEvery: w.set.snapshotEvery, Random: n.rng.Uint64}, []shardlog.Registration{{Name: "state", From: metadata.StateFrom, To: metadata.StateTo, Machine: r.state}})
 	return r
 }
 
