@@ -31,7 +31,7 @@ func (h health) Watch(ctx context.Context, r *healthv1.HealthCheckRequest, strea
 	for {
 		if status := h.status(r.GetService()); status != last {
 			last = status
-			err := h.edge.sendWithin(ctx, func() error { return stream.Send(&healthv1.HealthCheckResponse{Status: status}) })
+			err := h.edge.sendWithin(ctx, 0, func() error { return stream.Send(&healthv1.HealthCheckResponse{Status: status}) })
 			if err != nil {
 				return err
 			}

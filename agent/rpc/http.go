@@ -103,17 +103,30 @@ func interruptRead(ctx context.Context) {
 	}
 }
 
-// sendWithin runs one send of a stream under a deadline, so that a client that stopped reading doesn't keep it for ever.
-func (e *edge) sendWithin(ctx context.Context, send func() error) error {
+// takenAtLeast is how many bytes of a large answer a client must take in a second.
+const takenAtLeast = 128 << 10
+
+// sendWithin runs one send of a stream, of about size bytes, under a deadline, so that a client that stopped reading doesn't keep it for
+// ever.
+func (e *edge) sendWithin(ctx context.Context, size int64, send func() error) error {
 	control, ok := ctx.Value(controlKey{}).(*control)
 	if ok {
-		_ = control.SetWriteDeadline(time.Now().Add(e.send))
+		control.writeWithin(e.send, size)
 	}
 	err := send()
 	if ok && err == nil {
 		_ = control.SetWriteDeadline(time.Time{})
 	}
 	return err
+}
+
+// writeWithin makes writes fail after d and the time for size bytes, or at the end of the call.
+func (c *control) writeWithin(d time.Duration, size int64) {
+	deadline := time.Now().Add(d + time.Duration(size)*time.Second/takenAtLeast)
+	if !c.ends.IsZero() && c.ends.Before(deadline) {
+		deadline = c.ends
+	}
+	_ = c.SetWriteDeadline(deadline)
 }
 
 // cors answers a browser's question whether it may call, and marks answers that it may read. True: nothing is left to do.

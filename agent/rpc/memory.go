@@ -33,7 +33,7 @@ const (
 	// writes. Small writes may have the last byte.
 	leftByWrites = 8
 	leftByReads  = 16
-	// readsPart is the part that all reads together may hold, however slowly their answers are taken.
+	// readsPart is the part that all reads together may hold, however slowly their answers are taken: an eighth less by large ones.
 	readsPart = 2
 )
 
@@ -119,7 +119,7 @@ func (c *claim) tryTake(n int64) bool {
 func (c *claim) clip(n int64) int64 {
 	most := c.memory.max - c.memory.max/leftByWrites
 	if c.read {
-		most = c.memory.max / readsPart
+		most = c.memory.max/readsPart - c.memory.max/leftByWrites
 	}
 	return max(min(n, most-c.held), 0)
 }
@@ -130,14 +130,18 @@ func (c *claim) busy() error {
 
 // grant is called with mu held.
 func (m *memory) grant(c *claim, n int64) bool {
-	leave := m.max / leftByWrites
+	leave, reads := m.max/leftByWrites, m.max/readsPart
+	small := *c.whole+n <= min(smallBytes, m.max/64)
 	switch {
 	case c.read:
 		leave = m.max / leftByReads
-	case *c.whole+n <= min(smallBytes, m.max/64):
+	case small:
 		leave = 0
 	}
-	if n > 0 && (m.free-n < leave || c.read && m.reads+n > m.max/readsPart) {
+	if !small {
+		reads -= m.max / leftByWrites
+	}
+	if n > 0 && (m.free-n < leave || c.read && m.reads+n > reads) {
 		return false
 	}
 	m.add(c, n)

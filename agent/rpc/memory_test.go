@@ -52,8 +52,11 @@ func TestReadsAndWritesLeaveMemoryToEachOther(t *testing.T) {
 		t.Error("a small write found no memory")
 	}
 	writes.release()
-	if read := reads(); !read.tryTake(28<<20) || read.tryTake(1) {
-		t.Error("want no more than half of the memory for all reads")
+	if read := reads(); !read.tryTake(20<<20) || read.tryTake(1) {
+		t.Error("want no more than half of the memory for all reads, and an eighth of it for small ones")
+	}
+	if !reads().tryTake(1 << 20) {
+		t.Error("a small read found no memory")
 	}
 	if !writes.tryTake(20 << 20) {
 		t.Error("a large write did not find what reads may not have")
@@ -308,6 +311,32 @@ func TestAStreamThatPanicsHoldsNothing(t *testing.T) {
 	w.wantFree(8 << 20)
 }
 
+func TestALargeAnswerHasTimeForASlowClient(t *testing.T) {
+	w := start(t, func(e *edge) { e.send = 50 * time.Millisecond })
+	w.topic("a", 1)
+	for range 8 {
+		w.produce("a", 0, strings.Repeat("x", 1_000_000))
+	}
+	conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := errors.Join(conn.SetDeadline(time.Now().Add(10*time.Second)), conn.(*net.TCPConn).SetReadBuffer(16<<10)); err != nil {
+		t.Fatal(err)
+	}
+	const body = `{"maxBytes":10000000,"partitions":[{"topic":"a"}]}`
+	if _, err := fmt.Fprintf(conn, "POST /splashdam.v1.LogService/Fetch HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
+		t.Fatal(err)
+	}
+	if err := pause(t.Context(), 200*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := io.ReadAll(conn); err != nil || len(answer) < 8_000_000 {
+		t.Errorf("got %d bytes, %v; want all eight million", len(answer), err)
+	}
+}
+
 func TestOneReadLeavesMemoryToOthers(t *testing.T) {
 	w := startWith(t, Config{})
 	w.topic("a", 1)
@@ -326,17 +355,17 @@ func TestReadsAskForLessWhereMemoryIsShort(t *testing.T) {
 	other := w.edge.memory.claim()
 	defer other.release()
 	other.reading()
-	if err := other.take(t.Context(), 3500<<10); err != nil {
+	if err := other.take(t.Context(), 2500<<10); err != nil {
 		t.Fatal(err)
 	}
 	const body = `{"maxBytes":1048576,"partitions":[{"topic":"a"}]}`
 	if status, answer := w.post("LogService/Fetch", body); status != http.StatusOK || !strings.Contains(answer, `"text":"x"`) {
 		t.Errorf("got %d %s, want the record", status, answer)
 	}
-	if got := w.fake.fetches[len(w.fake.fetches)-1].BytesMax; got < leastRead || got > 596<<10/answerCopies {
+	if got := w.fake.fetches[len(w.fake.fetches)-1].BytesMax; got < leastRead || got > 572<<10/answerCopies {
 		t.Errorf("got a read of %d bytes, want a part of what was asked for", got)
 	}
-	if err := other.take(t.Context(), 1<<20); err != nil { // all that reads may have
+	if err := other.take(t.Context(), 1<<20); err != nil { // all that large reads may have
 		t.Fatal(err)
 	}
 	if status, answer := w.post("LogService/Fetch", body); status != http.StatusTooManyRequests || !strings.Contains(answer, `"retryAfter":"1s"`) {

@@ -126,7 +126,7 @@ func (e *edge) reply(ctx context.Context, stream *connect.BidiStream[v1.ProduceS
 	} else {
 		response.Outcome = &v1.ProduceStreamResponse_Response{Response: s.submission.wait(ctx)}
 	}
-	return e.sendWithin(ctx, func() error { return stream.Send(response) })
+	return e.sendWithin(ctx, 0, func() error { return stream.Send(response) })
 }
 
 func (e *edge) draining() bool { return errors.Is(e.engine.Ready(), agent.Draining) }

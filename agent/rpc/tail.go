@@ -17,7 +17,7 @@ import (
 // Tail implements LogService.
 func (e *edge) Tail(ctx context.Context, r *v1.TailRequest, stream *connect.ServerStream[v1.TailResponse]) error {
 	return e.tail(ctx, r, func(response *v1.TailResponse) error {
-		return e.sendWithin(ctx, func() error { return stream.Send(response) })
+		return e.sendWithin(ctx, e.claimOf(ctx).held/answerCopies, func() error { return stream.Send(response) })
 	})
 }
 

@@ -34,7 +34,7 @@ func (e *edge) tailHTTP(w http.ResponseWriter, r *http.Request) {
 	}(time.Now())
 	out := &lineWriter{w: w, events: strings.Contains(r.Header.Get("Accept"), "text/event-stream"), most: most}
 	err = e.tail(r.Context(), request, func(response *v1.TailResponse) error {
-		return e.sendWithin(r.Context(), func() error { return out.write(response) })
+		return e.sendWithin(r.Context(), e.claimOf(r.Context()).held/answerCopies, func() error { return out.write(response) })
 	})
 	switch {
 	case err == nil || out.ended || r.Context().Err() != nil:
