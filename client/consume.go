@@ -366,22 +366,21 @@ func (c *Consumer) nextChunk() (*chunk, error) {
 	if c.topicErr != nil {
 		return nil, c.topicErr
 	}
-	if len(c.chunks) == 0 {
-		return nil, nil
-	}
-	ch := c.chunks[0]
-	c.chunks[0] = nil
-	c.chunks = c.chunks[1:]
-	switch {
-	case ch.err == nil:
-		return ch, nil
-	case errors.Is(ch.err, ErrOutOfRange) && c.cfg.OutOfRange == OutOfRangeEarliest:
-		c.reset(ch.cur, Earliest())
-	case errors.Is(ch.err, ErrOutOfRange) && c.cfg.OutOfRange == OutOfRangeLatest:
-		c.reset(ch.cur, Latest())
-	default:
-		c.setError(ch.cur, ch.err)
-		return nil, ch.err
+	for len(c.chunks) > 0 { // one signal can stand for several chunks: go on behind one that is settled here
+		ch := c.chunks[0]
+		c.chunks[0] = nil
+		c.chunks = c.chunks[1:]
+		switch {
+		case ch.err == nil:
+			return ch, nil
+		case errors.Is(ch.err, ErrOutOfRange) && c.cfg.OutOfRange == OutOfRangeEarliest:
+			c.reset(ch.cur, Earliest())
+		case errors.Is(ch.err, ErrOutOfRange) && c.cfg.OutOfRange == OutOfRangeLatest:
+			c.reset(ch.cur, Latest())
+		default:
+			c.setError(ch.cur, ch.err)
+			return nil, ch.err
+		}
 	}
 	return nil, nil
 }
