@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io/fs"
 	"net"
+	"net/http"
+	"net/url"
 	"strings"
 	"syscall"
 	"time"
@@ -26,7 +28,7 @@ func (env *environment) connect() (*client.Client, error) {
 	if err != nil {
 		return nil, usage{err}
 	}
-	if err := reach(addresses); err != nil {
+	if err := reach(addresses, http.ProxyFromEnvironment); err != nil {
 		c.Close()
 		return nil, &terminalError{op: "connect to", object: env.config.Server, cause: err,
 			hint: `start a broker with "splashdam dev", or name another with --server`}
@@ -34,10 +36,13 @@ func (env *environment) connect() (*client.Client, error) {
 	return c, nil
 }
 
-// reach is nil if one of the addresses accepts a connection.
-func reach(addresses []string) error {
+// reach is nil if one of the addresses accepts a connection. Where the client goes through a proxy, only that can tell.
+func reach(addresses []string, proxyOf func(*http.Request) (*url.URL, error)) error {
 	var last error
 	for _, a := range addresses {
+		if proxy, err := proxyOf(&http.Request{URL: &url.URL{Scheme: "http", Host: a}}); err == nil && proxy != nil {
+			return nil
+		}
 		conn, err := net.DialTimeout("tcp", a, dialTimeout)
 		if err == nil {
 			return conn.Close()
