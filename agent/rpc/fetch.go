@@ -127,7 +127,7 @@ func storedBytes(reads []agent.FetchedPartition) int {
 // answerWithin gives a client as long for a large answer as for one message of a stream: what the answer holds others wait for.
 func (e *edge) answerWithin(ctx context.Context, c *claim) {
 	if control, ok := ctx.Value(controlKey{}).(*control); ok && c.held > leastRead {
-		control.writeWithin(e.send, c.held/answerCopies)
+		control.writeWithin(e.timeFor(c.held / answerCopies))
 	}
 }
 

@@ -111,7 +111,7 @@ const takenAtLeast = 128 << 10
 func (e *edge) sendWithin(ctx context.Context, size int64, send func() error) error {
 	control, ok := ctx.Value(controlKey{}).(*control)
 	if ok {
-		control.writeWithin(e.send, size)
+		control.writeWithin(e.timeFor(size))
 	}
 	err := send()
 	if ok && err == nil {
@@ -120,9 +120,14 @@ func (e *edge) sendWithin(ctx context.Context, size int64, send func() error) er
 	return err
 }
 
-// writeWithin makes writes fail after d and the time for size bytes, or at the end of the call.
-func (c *control) writeWithin(d time.Duration, size int64) {
-	deadline := time.Now().Add(d + time.Duration(size)*time.Second/takenAtLeast)
+// timeFor is how long a client may take for size bytes of answer.
+func (e *edge) timeFor(size int64) time.Duration {
+	return e.send + time.Duration(size)*time.Second/time.Duration(e.taken)
+}
+
+// writeWithin makes writes fail after d, or at the end of the call.
+func (c *control) writeWithin(d time.Duration) {
+	deadline := time.Now().Add(d)
 	if !c.ends.IsZero() && c.ends.Before(deadline) {
 		deadline = c.ends
 	}

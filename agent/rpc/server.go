@@ -93,6 +93,7 @@ type edge struct {
 	memory *memory
 
 	heartbeat, poll, send, slow time.Duration // the constants; shorter in tests
+	taken                       int64         // takenAtLeast; more in tests
 }
 
 // New serves engine. It panics on a configuration that Validate refuses.
@@ -106,7 +107,7 @@ func newEdge(cfg Config, engine Engine) *edge {
 	}
 	cfg = cfg.withDefaults()
 	return &edge{cfg: cfg, engine: engine, memory: newMemory(cfg.MemoryBytesMax),
-		heartbeat: heartbeatEvery, poll: pollEvery, send: sendTimeout, slow: slowTime}
+		heartbeat: heartbeatEvery, poll: pollEvery, send: sendTimeout, slow: slowTime, taken: takenAtLeast}
 }
 
 func (e *edge) handler() http.Handler {

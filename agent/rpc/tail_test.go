@@ -209,7 +209,7 @@ func TestTailRefusesAPartitionThatIsNamedTwice(t *testing.T) {
 }
 
 func TestASlowReaderBlocksNobodyAndIsCutOff(t *testing.T) {
-	w := start(t, func(e *edge) { e.send = 100 * time.Millisecond })
+	w := start(t, func(e *edge) { e.send, e.taken = 100*time.Millisecond, 1<<30 })
 	w.topic("a", 1)
 	w.topic("b", 1)
 	slow := w.tailing(&v1.TailRequest{Partitions: from("a", earliest)})
