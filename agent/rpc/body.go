@@ -33,9 +33,14 @@ const (
 	// elementBytes is what a message, list item or JSON value takes beside its bytes.
 	elementBytes = 128
 
-	firstBytes = 4 << 10  // of a buffer whose message has an unknown length
-	soonBytes  = 1 << 20  // of a message of known length that are taken before they come
-	idleBytes  = 64 << 10 // a buffer this large wants the network's progress
+	firstBytes = 4 << 10 // of a buffer whose message has an unknown length
+	soonBytes  = 1 << 20 // of a message of known length that are taken before they come
+	// streamSoonBytes is soonBytes of a stream, which waits for memory while it holds none. With a part of its message in hand it could
+	// only give up, and its producer begin again: so this is more than those of our own clients.
+	streamSoonBytes = 8 << 20
+	// streamAhead is taken with it for the message's elements.
+	streamAhead = 128 * elementBytes
+	idleBytes   = 64 << 10 // a buffer this large wants the network's progress
 
 	// A body of which less than slowBytes come in slowTime is given up: what it holds others wait for.
 	slowBytes = 64 << 10
@@ -203,11 +208,19 @@ func (b *body) message(from io.Reader, packed bool, length int64, before int) ([
 		return nil, b.invalid(err)
 	}
 	weight := int64(count) * elementBytes
-	if err := b.claim.take(b.ctx, weight); err != nil {
+	if err := b.claim.take(b.ctx, weight-b.ahead()); err != nil {
 		return nil, b.edge.fail(err)
 	}
 	b.claim.decoded += weight + copiesKept*int64(len(message))
 	return message, nil
+}
+
+// ahead is what fill takes for the elements.
+func (b *body) ahead() int64 {
+	if b.single {
+		return 0
+	}
+	return streamAhead
 }
 
 // fill reads until the end. What the buffer takes is taken from the memory before the buffer grows.
@@ -215,10 +228,14 @@ func (b *body) fill(from io.Reader, length int64, before int) ([]byte, error) {
 	most := b.most + before + 1 // a byte more tells what is too large; without it the end would not be seen
 	size := firstBytes
 	if length >= 0 {
-		size = int(min(length, soonBytes)) + before + 1
+		soon := int64(soonBytes)
+		if !b.single {
+			soon = streamSoonBytes
+		}
+		size = int(min(length, soon)) + before + 1
 	}
 	var buffer []byte
-	filled := before
+	filled, ahead := before, b.ahead()
 	for {
 		if filled == len(buffer) || buffer == nil {
 			if buffer != nil {
@@ -228,9 +245,10 @@ func (b *body) fill(from io.Reader, length int64, before int) ([]byte, error) {
 				}
 			}
 			size = min(size, most)
-			if err := b.claim.take(b.ctx, copies*int64(size-len(buffer))); err != nil {
+			if err := b.claim.take(b.ctx, copies*int64(size-len(buffer))+ahead); err != nil {
 				return nil, b.edge.fail(err)
 			}
+			ahead = 0
 			if size > idleBytes {
 				b.arm()
 			}

@@ -280,6 +280,50 @@ func TestAStreamHoldsMemoryUntilItsAnswers(t *testing.T) {
 	_ = stream.CloseResponse()
 }
 
+func TestStreamsWaitForEachOthersMemory(t *testing.T) {
+	w := startWith(t, Config{MemoryBytesMax: 64 << 20})
+	w.topic("a", 1)
+	hold := make(chan struct{})
+	w.fake.hold = hold
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var part []*v1.ProduceRequest_Batch
+	for range 5 {
+		part = append(part, textBatch("a", 0, strings.Repeat("x", 900_000)))
+	}
+	const streams, messages = 4, 4 // twice of what fits
+	ended := make(chan error, streams)
+	for range streams {
+		stream, err := w.logClient().ProduceStream(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			for range messages {
+				_ = stream.Send(&v1.ProduceStreamRequest{Request: &v1.ProduceRequest{Batches: part}})
+			}
+		}()
+		go func() {
+			var err error
+			for n := 0; n < messages && err == nil; n++ {
+				_, err = stream.Receive()
+			}
+			_ = stream.CloseRequest()
+			_ = stream.CloseResponse()
+			ended <- err
+		}()
+	}
+	if err := pause(ctx, 300*time.Millisecond); err != nil { // all of them wait
+		t.Fatal(err)
+	}
+	close(hold)
+	for range streams {
+		if err := <-ended; err != nil {
+			t.Errorf("got %v, want every message answered", err)
+		}
+	}
+}
+
 func TestAStreamThatPanicsHoldsNothing(t *testing.T) {
 	w := tight(t)
 	hold := make(chan struct{})
