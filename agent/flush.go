@@ -189,7 +189,7 @@ func (w *writer) upload(u write.Upload) {
 	if e == nil {
 		e = write.Encode(u.Batches)
 		e.Name = objectlog.SegmentName{Boot: w.boot, Counter: u.Counter, Random: uint32(w.random())}
-		e.Nonce = newUUID(w.random)
+		e.Nonce = objectlog.NewUUID(w.random)
 	}
 	var err error
 	if e.Body != nil {

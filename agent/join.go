@@ -175,16 +175,4 @@ func (j *joiner) finish(ctx context.Context, c cluster, item metadata.Item) (clu
 	return c, fmt.Errorf("put the cluster item: outcome refused or unknown: %w", errors.Join(r.Err, errors.New("start again")))
 }
 
-func (j *joiner) newUUID() objectlog.UUID { return newUUID(j.cfg.Random) }
-
-// newUUID makes a random UUID of a source of 64 random bits.
-func newUUID(random func() uint64) objectlog.UUID {
-	var b [16]byte
-	for i, n := 0, random(); i < 8; i++ {
-		b[i] = byte(n >> (8 * i))
-	}
-	for i, n := 0, random(); i < 8; i++ {
-		b[8+i] = byte(n >> (8 * i))
-	}
-	return objectlog.NewUUID(b)
-}
+func (j *joiner) newUUID() objectlog.UUID { return objectlog.NewUUID(j.cfg.Random) }

@@ -3,6 +3,7 @@
 package objectlog
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 )
@@ -66,10 +67,12 @@ func ParseUUID(s string) (UUID, error) {
 	return u, nil
 }
 
-// NewUUID makes a random (version 4) UUID of 16 random bytes, which the caller supplies so that a seeded run
-// repeats.
-func NewUUID(random [16]byte) UUID {
-	u := UUID(random)
+// NewUUID makes a random (version 4) UUID of two draws of 64 random bits. The caller supplies their source, so that a seeded
+// run repeats.
+func NewUUID(random func() uint64) UUID {
+	var u UUID
+	binary.LittleEndian.PutUint64(u[:8], random())
+	binary.LittleEndian.PutUint64(u[8:], random())
 	u[6] = u[6]&0x0f | 0x40
 	u[8] = u[8]&0x3f | 0x80
 	return u

@@ -50,7 +50,7 @@ func (c *Core) checkpoint(full bool) {
 	}
 	name := objectlog.SnapshotName{Shard: c.cfg.Shard, Epoch: c.epoch, Seq: int64(c.tip.seq), Random: uint32(c.cfg.Random())}
 	c.snap = &checkpoint{id: c.nextID(), at: pointer{name: name, hash: c.tip.hash}, since: c.since}
-	e := StoreSnapshot{ID: c.snap.id, Name: name, Nonce: randomUUID(c.cfg.Random), ring: c.lease.ring, tip: c.tip}
+	e := StoreSnapshot{ID: c.snap.id, Name: name, Nonce: objectlog.NewUUID(c.cfg.Random), ring: c.lease.ring, tip: c.tip}
 	for _, r := range c.machines {
 		e.names = append(e.names, r.Name)
 		e.views = append(e.views, r.Machine.View())

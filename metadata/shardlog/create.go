@@ -29,7 +29,7 @@ func Create(ctx context.Context, table metadata.Table, s objectlog.Shard, slots 
 		if ok {
 			return nil
 		}
-		ring := randomUUID(random)
+		ring := objectlog.NewUUID(random)
 		if r := table.CreateAll(ctx, freshSlots(ring, slots)); r.Outcome == metadata.Applied {
 			return createLease(ctx, table, s, lease{ring: ring, slots: slots, nonce: random()})
 		} else if last = r.Err; ctx.Err() != nil {
@@ -75,15 +75,4 @@ func checkCreated(s objectlog.Shard, item metadata.Item, current *metadata.Item)
 		return fmt.Errorf("create log of shard %d: lease item of another agent: %w", s, err)
 	}
 	return nil
-}
-
-func randomUUID(random func() uint64) objectlog.UUID {
-	var b [16]byte
-	for i := range 2 {
-		r := random()
-		for j := range 8 {
-			b[8*i+j] = byte(r >> (8 * j))
-		}
-	}
-	return objectlog.NewUUID(b)
 }

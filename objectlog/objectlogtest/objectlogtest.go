@@ -5,10 +5,10 @@ package objectlogtest
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -379,9 +379,7 @@ func (s suite) together(n int, f func(i int)) {
 }
 
 func newNonce() objectlog.UUID {
-	var random [16]byte
-	rand.Read(random[:])
-	return objectlog.NewUUID(random)
+	return objectlog.NewUUID(rand.Uint64)
 }
 
 // pattern is a body whose bytes depend on position and seed, so that a mixture of two bodies is seen.

@@ -72,12 +72,14 @@ func (n *node) newReplica(s objectlog.Shard) *replica {
 	return r
 }
 
+// uuid takes a draw for each byte: another rule would make another history of every seed.
 func (n *node) uuid() objectlog.UUID {
-	var b [16]byte
-	for i := range b {
-		b[i] = byte(n.rng.Uint32())
-	}
-	return objectlog.NewUUID(b)
+	return objectlog.NewUUID(func() (bits uint64) {
+		for i := range 8 {
+			bits |= uint64(byte(n.rng.Uint32())) << (8 * i)
+		}
+		return bits
+	})
 }
 
 // kill ends a boot at once. What it sent is on its way all the same.
