@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/splashdam/splashdam/objectlog"
 )
@@ -25,6 +26,12 @@ func ClusterKey() Key { return Key{"cluster", "meta"} }
 
 // AgentKey is the item of one boot; AgentKey("next") counts boot ordinals.
 func AgentKey(boot string) Key { return Key{"agents", boot} }
+
+// Family answers what kind of item the key is for: "cluster", "agents", "shard", "ring" or "producers".
+func (k Key) Family() string {
+	family, _, _ := strings.Cut(k.PK, "#")
+	return family
+}
 
 // LeaseKey is the shard's lease item.
 func LeaseKey(s objectlog.Shard) Key { return Key{fmt.Sprintf("shard#%d", s), "lease"} }

@@ -49,4 +49,7 @@ var (
 	ErrExists = errors.New("object exists with another content")
 	// ErrRange: the extent goes beyond the object's end, so the object is not the one the caller means.
 	ErrRange = errors.New("range beyond the end of the object")
+	// ErrThrottled: the store asks for fewer requests. It is no answer: the outcome of a write is as unknown as after any other
+	// error. The errors of tables wrap it too.
+	ErrThrottled = errors.New("throttled")
 )

@@ -102,6 +102,16 @@ func (k Keys) SnapshotPrefix(s Shard) string {
 	return fmt.Sprintf("%s/snap/%02x/%04x/", k.root(), bits.Reverse8(byte(s)), uint16(s))
 }
 
+// Folder answers in which folder of a cluster a key, or a prefix of keys, lies: "seg" or "snap"; else "".
+func Folder(key string) string {
+	for _, folder := range []string{"seg", "snap"} {
+		if strings.Contains(key, "/"+folder+"/") {
+			return folder
+		}
+	}
+	return ""
+}
+
 func (k Keys) root() string {
 	if k.Prefix == "" {
 		return k.Cluster.String()

@@ -42,27 +42,35 @@ const (
 
 // layers is the import graph. A new package starts with a new row here.
 var layers = map[string]row{
-	"objectlog":               {exports: 44}, // one home for every type and error of the bytes at rest
+	"objectlog":               {exports: 46}, // one home for every type and error of the bytes at rest
 	"objectlog/file":          {may: []string{"objectlog"}},
 	"objectlog/mem":           {may: []string{"objectlog"}},
 	"objectlog/objectlogtest": {may: []string{"objectlog"}},
 	"objectlog/retry":         {may: []string{"objectlog"}},
 	"objectlog/metered":       {may: []string{"objectlog"}},
+	"objectlog/usage":         {},
+	"objectlog/s3":            {may: []string{"objectlog", "objectlog/usage"}},
+	"objectlog/hedge":         {may: []string{"objectlog"}},
+	"objectlog/throttle":      {may: []string{"objectlog"}},
 
 	"metadata":              {may: []string{"objectlog"}, exports: 50}, // one type per command of the log, and its result
 	"metadata/shardlog":     {may: []string{"metadata", "objectlog"}},
 	"metadata/bolt":         {may: []string{"metadata", "objectlog"}},
 	"metadata/mem":          {may: []string{"metadata", "objectlog"}},
 	"metadata/metadatatest": {may: []string{"metadata"}},
-	"metadata/retry":        {may: []string{"metadata", "objectlog/retry"}},   // one budget for both stores
-	"metadata/metered":      {may: []string{"metadata", "objectlog/metered"}}, // one way to count for both
+	"metadata/retry":        {may: []string{"metadata", "objectlog/retry"}}, // one budget for both stores
+	"metadata/dynamo":       {may: []string{"metadata", "objectlog", "objectlog/usage"}},
+	"metadata/throttle":     {may: []string{"metadata", "objectlog", "objectlog/throttle"}}, // one way to slow down for both
+	"metadata/metered":      {may: []string{"metadata", "objectlog/metered"}},               // one way to count for both
 
 	"agent":       {may: []string{"agent/write", "metadata", "metadata/shardlog", "objectlog"}, exports: 25},
 	"agent/write": {may: []string{"metadata", "metadata/shardlog", "objectlog"}},
-	"agent/rpc":   {may: []string{"agent", "metadata", "metadata/shardlog", "objectlog", "proto/..."}}, // shardlog: its errors have codes
+	"agent/rpc":   {may: []string{"agent", "metadata", "metadata/shardlog", "objectlog", "objectlog/usage", "proto/..."}}, // shardlog: its errors have codes
 
 	"proto/...": {may: []string{"proto/..."}, exports: unlimited},
 	"client":    {may: []string{"objectlog", "proto/..."}, exports: unlimited},
+
+	"localstack": {},
 
 	"cmd/splashdam": {may: []string{"agent", "agent/rpc", "client", "metadata/...", "objectlog/..."}, exports: unlimited},
 
@@ -75,7 +83,10 @@ var layers = map[string]row{
 var homes = map[string][]string{
 	"github.com/klauspost/compress":           {"objectlog"},
 	"github.com/pierrec/lz4/v4":               {"objectlog"},
+	"github.com/minio/minio-go/v7":            {"objectlog/s3"},
 	"go.etcd.io/bbolt":                        {"metadata/bolt"},
+	"github.com/aws/aws-sdk-go-v2":            {"metadata/dynamo"},
+	"github.com/aws/smithy-go":                {"metadata/dynamo"},
 	"connectrpc.com/connect":                  {"agent/rpc", "client", "proto/..."},
 	"connectrpc.com/grpcreflect":              {"agent/rpc"},
 	"google.golang.org/protobuf":              {"agent/rpc", "client", "proto/..."},

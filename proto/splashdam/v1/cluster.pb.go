@@ -11,6 +11,7 @@ package splashdamv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -153,6 +154,113 @@ func (x *GetClusterResponse) GetAutoCreatePartitions() int32 {
 	return 0
 }
 
+type GetUsageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUsageRequest) Reset() {
+	*x = GetUsageRequest{}
+	mi := &file_splashdam_v1_cluster_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUsageRequest) ProtoMessage() {}
+
+func (x *GetUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_splashdam_v1_cluster_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUsageRequest.ProtoReflect.Descriptor instead.
+func (*GetUsageRequest) Descriptor() ([]byte, []int) {
+	return file_splashdam_v1_cluster_proto_rawDescGZIP(), []int{2}
+}
+
+type GetUsageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent that answers.
+	BootId string `protobuf:"bytes,1,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	// How long it has been counting.
+	CountedFor *durationpb.Duration         `protobuf:"bytes,2,opt,name=counted_for,json=countedFor,proto3" json:"counted_for,omitempty"`
+	Requests   []*GetUsageResponse_Requests `protobuf:"bytes,3,rep,name=requests,proto3" json:"requests,omitempty"`
+	// The topics with the most bytes; what is beyond their bound is summed up under an empty name.
+	Topics        []*GetUsageResponse_Topic `protobuf:"bytes,4,rep,name=topics,proto3" json:"topics,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUsageResponse) Reset() {
+	*x = GetUsageResponse{}
+	mi := &file_splashdam_v1_cluster_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUsageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUsageResponse) ProtoMessage() {}
+
+func (x *GetUsageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_splashdam_v1_cluster_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUsageResponse.ProtoReflect.Descriptor instead.
+func (*GetUsageResponse) Descriptor() ([]byte, []int) {
+	return file_splashdam_v1_cluster_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetUsageResponse) GetBootId() string {
+	if x != nil {
+		return x.BootId
+	}
+	return ""
+}
+
+func (x *GetUsageResponse) GetCountedFor() *durationpb.Duration {
+	if x != nil {
+		return x.CountedFor
+	}
+	return nil
+}
+
+func (x *GetUsageResponse) GetRequests() []*GetUsageResponse_Requests {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+func (x *GetUsageResponse) GetTopics() []*GetUsageResponse_Topic {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
 type GetClusterResponse_Agent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of this run of the agent.
@@ -161,13 +269,15 @@ type GetClusterResponse_Agent struct {
 	ClientAddress string `protobuf:"bytes,3,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`
 	Zone          string `protobuf:"bytes,4,opt,name=zone,proto3" json:"zone,omitempty"`
 	Version       string `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	// Where other agents reach it, host:port; empty when it is not set.
+	PeerAddress   string `protobuf:"bytes,6,opt,name=peer_address,json=peerAddress,proto3" json:"peer_address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetClusterResponse_Agent) Reset() {
 	*x = GetClusterResponse_Agent{}
-	mi := &file_splashdam_v1_cluster_proto_msgTypes[2]
+	mi := &file_splashdam_v1_cluster_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -179,7 +289,7 @@ func (x *GetClusterResponse_Agent) String() string {
 func (*GetClusterResponse_Agent) ProtoMessage() {}
 
 func (x *GetClusterResponse_Agent) ProtoReflect() protoreflect.Message {
-	mi := &file_splashdam_v1_cluster_proto_msgTypes[2]
+	mi := &file_splashdam_v1_cluster_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -230,6 +340,13 @@ func (x *GetClusterResponse_Agent) GetVersion() string {
 	return ""
 }
 
+func (x *GetClusterResponse_Agent) GetPeerAddress() string {
+	if x != nil {
+		return x.PeerAddress
+	}
+	return ""
+}
+
 type GetClusterResponse_Shard struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Shard *int32                 `protobuf:"varint,1,opt,name=shard,proto3,oneof" json:"shard,omitempty"`
@@ -245,7 +362,7 @@ type GetClusterResponse_Shard struct {
 
 func (x *GetClusterResponse_Shard) Reset() {
 	*x = GetClusterResponse_Shard{}
-	mi := &file_splashdam_v1_cluster_proto_msgTypes[3]
+	mi := &file_splashdam_v1_cluster_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -257,7 +374,7 @@ func (x *GetClusterResponse_Shard) String() string {
 func (*GetClusterResponse_Shard) ProtoMessage() {}
 
 func (x *GetClusterResponse_Shard) ProtoReflect() protoreflect.Message {
-	mi := &file_splashdam_v1_cluster_proto_msgTypes[3]
+	mi := &file_splashdam_v1_cluster_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -321,7 +438,7 @@ type GetClusterResponse_Limits struct {
 
 func (x *GetClusterResponse_Limits) Reset() {
 	*x = GetClusterResponse_Limits{}
-	mi := &file_splashdam_v1_cluster_proto_msgTypes[4]
+	mi := &file_splashdam_v1_cluster_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -333,7 +450,7 @@ func (x *GetClusterResponse_Limits) String() string {
 func (*GetClusterResponse_Limits) ProtoMessage() {}
 
 func (x *GetClusterResponse_Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_splashdam_v1_cluster_proto_msgTypes[4]
+	mi := &file_splashdam_v1_cluster_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -384,12 +501,163 @@ func (x *GetClusterResponse_Limits) GetPartitionsPerTopicMax() int64 {
 	return 0
 }
 
+type GetUsageResponse_Requests struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// bucket or table.
+	Store string `protobuf:"bytes,1,opt,name=store,proto3" json:"store,omitempty"`
+	// What was asked, in the words of the store: put, get, put_item and so on.
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Why: flush, commit, lease, snapshot, read or cluster.
+	Cause string `protobuf:"bytes,3,opt,name=cause,proto3" json:"cause,omitempty"`
+	// Requests sent, whatever came of them.
+	Requests int64 `protobuf:"varint,4,opt,name=requests,proto3" json:"requests,omitempty"`
+	// Units that the store charges: requests of a bucket, read or write units of a table.
+	Units int64 `protobuf:"varint,5,opt,name=units,proto3" json:"units,omitempty"`
+	// Bytes of bodies and values sent or answered.
+	Bytes         int64 `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUsageResponse_Requests) Reset() {
+	*x = GetUsageResponse_Requests{}
+	mi := &file_splashdam_v1_cluster_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUsageResponse_Requests) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUsageResponse_Requests) ProtoMessage() {}
+
+func (x *GetUsageResponse_Requests) ProtoReflect() protoreflect.Message {
+	mi := &file_splashdam_v1_cluster_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUsageResponse_Requests.ProtoReflect.Descriptor instead.
+func (*GetUsageResponse_Requests) Descriptor() ([]byte, []int) {
+	return file_splashdam_v1_cluster_proto_rawDescGZIP(), []int{3, 0}
+}
+
+func (x *GetUsageResponse_Requests) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+func (x *GetUsageResponse_Requests) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *GetUsageResponse_Requests) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *GetUsageResponse_Requests) GetRequests() int64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *GetUsageResponse_Requests) GetUnits() int64 {
+	if x != nil {
+		return x.Units
+	}
+	return 0
+}
+
+func (x *GetUsageResponse_Requests) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+type GetUsageResponse_Topic struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Topic string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// Bytes of record batches as they are stored and served.
+	ProducedBytes int64 `protobuf:"varint,2,opt,name=produced_bytes,json=producedBytes,proto3" json:"produced_bytes,omitempty"`
+	FetchedBytes  int64 `protobuf:"varint,3,opt,name=fetched_bytes,json=fetchedBytes,proto3" json:"fetched_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUsageResponse_Topic) Reset() {
+	*x = GetUsageResponse_Topic{}
+	mi := &file_splashdam_v1_cluster_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUsageResponse_Topic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUsageResponse_Topic) ProtoMessage() {}
+
+func (x *GetUsageResponse_Topic) ProtoReflect() protoreflect.Message {
+	mi := &file_splashdam_v1_cluster_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUsageResponse_Topic.ProtoReflect.Descriptor instead.
+func (*GetUsageResponse_Topic) Descriptor() ([]byte, []int) {
+	return file_splashdam_v1_cluster_proto_rawDescGZIP(), []int{3, 1}
+}
+
+func (x *GetUsageResponse_Topic) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *GetUsageResponse_Topic) GetProducedBytes() int64 {
+	if x != nil {
+		return x.ProducedBytes
+	}
+	return 0
+}
+
+func (x *GetUsageResponse_Topic) GetFetchedBytes() int64 {
+	if x != nil {
+		return x.FetchedBytes
+	}
+	return 0
+}
+
 var File_splashdam_v1_cluster_proto protoreflect.FileDescriptor
 
 const file_splashdam_v1_cluster_proto_rawDesc = "" +
 	"\n" +
-	"\x1asplashdam/v1/cluster.proto\x12\fsplashdam.v1\"\x13\n" +
-	"\x11GetClusterRequest\"\x96\a\n" +
+	"\x1asplashdam/v1/cluster.proto\x12\fsplashdam.v1\x1a\x1egoogle/protobuf/duration.proto\"\x13\n" +
+	"\x11GetClusterRequest\"\xb9\a\n" +
 	"\x12GetClusterResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12!\n" +
@@ -398,13 +666,14 @@ const file_splashdam_v1_cluster_proto_rawDesc = "" +
 	"\x06shards\x18\x04 \x03(\v2&.splashdam.v1.GetClusterResponse.ShardR\x06shards\x12?\n" +
 	"\x06limits\x18\x05 \x01(\v2'.splashdam.v1.GetClusterResponse.LimitsR\x06limits\x12\x18\n" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x124\n" +
-	"\x16auto_create_partitions\x18\a \x01(\x05R\x14autoCreatePartitions\x1a\x98\x01\n" +
+	"\x16auto_create_partitions\x18\a \x01(\x05R\x14autoCreatePartitions\x1a\xbb\x01\n" +
 	"\x05Agent\x12\x17\n" +
 	"\aboot_id\x18\x01 \x01(\tR\x06bootId\x12!\n" +
 	"\fboot_ordinal\x18\x02 \x01(\x03R\vbootOrdinal\x12%\n" +
 	"\x0eclient_address\x18\x03 \x01(\tR\rclientAddress\x12\x12\n" +
 	"\x04zone\x18\x04 \x01(\tR\x04zone\x12\x18\n" +
-	"\aversion\x18\x05 \x01(\tR\aversion\x1a\xa6\x01\n" +
+	"\aversion\x18\x05 \x01(\tR\aversion\x12!\n" +
+	"\fpeer_address\x18\x06 \x01(\tR\vpeerAddress\x1a\xa6\x01\n" +
 	"\x05Shard\x12\x19\n" +
 	"\x05shard\x18\x01 \x01(\x05H\x00R\x05shard\x88\x01\x01\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x14\n" +
@@ -419,10 +688,29 @@ const file_splashdam_v1_cluster_proto_rawDesc = "" +
 	"\x0fbatch_bytes_max\x18\x02 \x01(\x03R\rbatchBytesMax\x12&\n" +
 	"\x0ffetch_bytes_max\x18\x03 \x01(\x03R\rfetchBytesMax\x12)\n" +
 	"\x11fetch_wait_max_ms\x18\x04 \x01(\x03R\x0efetchWaitMaxMs\x127\n" +
-	"\x18partitions_per_topic_max\x18\x05 \x01(\x03R\x15partitionsPerTopicMax2f\n" +
+	"\x18partitions_per_topic_max\x18\x05 \x01(\x03R\x15partitionsPerTopicMax\"\x11\n" +
+	"\x0fGetUsageRequest\"\xea\x03\n" +
+	"\x10GetUsageResponse\x12\x17\n" +
+	"\aboot_id\x18\x01 \x01(\tR\x06bootId\x12:\n" +
+	"\vcounted_for\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"countedFor\x12C\n" +
+	"\brequests\x18\x03 \x03(\v2'.splashdam.v1.GetUsageResponse.RequestsR\brequests\x12<\n" +
+	"\x06topics\x18\x04 \x03(\v2$.splashdam.v1.GetUsageResponse.TopicR\x06topics\x1a\x92\x01\n" +
+	"\bRequests\x12\x14\n" +
+	"\x05store\x18\x01 \x01(\tR\x05store\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05cause\x18\x03 \x01(\tR\x05cause\x12\x1a\n" +
+	"\brequests\x18\x04 \x01(\x03R\brequests\x12\x14\n" +
+	"\x05units\x18\x05 \x01(\x03R\x05units\x12\x14\n" +
+	"\x05bytes\x18\x06 \x01(\x03R\x05bytes\x1ai\n" +
+	"\x05Topic\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12%\n" +
+	"\x0eproduced_bytes\x18\x02 \x01(\x03R\rproducedBytes\x12#\n" +
+	"\rfetched_bytes\x18\x03 \x01(\x03R\ffetchedBytes2\xb6\x01\n" +
 	"\x0eClusterService\x12T\n" +
 	"\n" +
-	"GetCluster\x12\x1f.splashdam.v1.GetClusterRequest\x1a .splashdam.v1.GetClusterResponse\"\x03\x90\x02\x01B?Z=github.com/splashdam/splashdam/proto/splashdam/v1;splashdamv1b\x06proto3"
+	"GetCluster\x12\x1f.splashdam.v1.GetClusterRequest\x1a .splashdam.v1.GetClusterResponse\"\x03\x90\x02\x01\x12N\n" +
+	"\bGetUsage\x12\x1d.splashdam.v1.GetUsageRequest\x1a\x1e.splashdam.v1.GetUsageResponse\"\x03\x90\x02\x01B?Z=github.com/splashdam/splashdam/proto/splashdam/v1;splashdamv1b\x06proto3"
 
 var (
 	file_splashdam_v1_cluster_proto_rawDescOnce sync.Once
@@ -436,25 +724,35 @@ func file_splashdam_v1_cluster_proto_rawDescGZIP() []byte {
 	return file_splashdam_v1_cluster_proto_rawDescData
 }
 
-var file_splashdam_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_splashdam_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_splashdam_v1_cluster_proto_goTypes = []any{
 	(*GetClusterRequest)(nil),         // 0: splashdam.v1.GetClusterRequest
 	(*GetClusterResponse)(nil),        // 1: splashdam.v1.GetClusterResponse
-	(*GetClusterResponse_Agent)(nil),  // 2: splashdam.v1.GetClusterResponse.Agent
-	(*GetClusterResponse_Shard)(nil),  // 3: splashdam.v1.GetClusterResponse.Shard
-	(*GetClusterResponse_Limits)(nil), // 4: splashdam.v1.GetClusterResponse.Limits
+	(*GetUsageRequest)(nil),           // 2: splashdam.v1.GetUsageRequest
+	(*GetUsageResponse)(nil),          // 3: splashdam.v1.GetUsageResponse
+	(*GetClusterResponse_Agent)(nil),  // 4: splashdam.v1.GetClusterResponse.Agent
+	(*GetClusterResponse_Shard)(nil),  // 5: splashdam.v1.GetClusterResponse.Shard
+	(*GetClusterResponse_Limits)(nil), // 6: splashdam.v1.GetClusterResponse.Limits
+	(*GetUsageResponse_Requests)(nil), // 7: splashdam.v1.GetUsageResponse.Requests
+	(*GetUsageResponse_Topic)(nil),    // 8: splashdam.v1.GetUsageResponse.Topic
+	(*durationpb.Duration)(nil),       // 9: google.protobuf.Duration
 }
 var file_splashdam_v1_cluster_proto_depIdxs = []int32{
-	2, // 0: splashdam.v1.GetClusterResponse.agents:type_name -> splashdam.v1.GetClusterResponse.Agent
-	3, // 1: splashdam.v1.GetClusterResponse.shards:type_name -> splashdam.v1.GetClusterResponse.Shard
-	4, // 2: splashdam.v1.GetClusterResponse.limits:type_name -> splashdam.v1.GetClusterResponse.Limits
-	0, // 3: splashdam.v1.ClusterService.GetCluster:input_type -> splashdam.v1.GetClusterRequest
-	1, // 4: splashdam.v1.ClusterService.GetCluster:output_type -> splashdam.v1.GetClusterResponse
-	4, // [4:5] is the sub-list for method output_type
-	3, // [3:4] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 0: splashdam.v1.GetClusterResponse.agents:type_name -> splashdam.v1.GetClusterResponse.Agent
+	5, // 1: splashdam.v1.GetClusterResponse.shards:type_name -> splashdam.v1.GetClusterResponse.Shard
+	6, // 2: splashdam.v1.GetClusterResponse.limits:type_name -> splashdam.v1.GetClusterResponse.Limits
+	9, // 3: splashdam.v1.GetUsageResponse.counted_for:type_name -> google.protobuf.Duration
+	7, // 4: splashdam.v1.GetUsageResponse.requests:type_name -> splashdam.v1.GetUsageResponse.Requests
+	8, // 5: splashdam.v1.GetUsageResponse.topics:type_name -> splashdam.v1.GetUsageResponse.Topic
+	0, // 6: splashdam.v1.ClusterService.GetCluster:input_type -> splashdam.v1.GetClusterRequest
+	2, // 7: splashdam.v1.ClusterService.GetUsage:input_type -> splashdam.v1.GetUsageRequest
+	1, // 8: splashdam.v1.ClusterService.GetCluster:output_type -> splashdam.v1.GetClusterResponse
+	3, // 9: splashdam.v1.ClusterService.GetUsage:output_type -> splashdam.v1.GetUsageResponse
+	8, // [8:10] is the sub-list for method output_type
+	6, // [6:8] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_splashdam_v1_cluster_proto_init() }
@@ -462,14 +760,14 @@ func file_splashdam_v1_cluster_proto_init() {
 	if File_splashdam_v1_cluster_proto != nil {
 		return
 	}
-	file_splashdam_v1_cluster_proto_msgTypes[3].OneofWrappers = []any{}
+	file_splashdam_v1_cluster_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_splashdam_v1_cluster_proto_rawDesc), len(file_splashdam_v1_cluster_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

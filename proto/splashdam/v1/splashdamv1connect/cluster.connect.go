@@ -38,11 +38,15 @@ const (
 	// ClusterServiceGetClusterProcedure is the fully-qualified name of the ClusterService's GetCluster
 	// RPC.
 	ClusterServiceGetClusterProcedure = "/splashdam.v1.ClusterService/GetCluster"
+	// ClusterServiceGetUsageProcedure is the fully-qualified name of the ClusterService's GetUsage RPC.
+	ClusterServiceGetUsageProcedure = "/splashdam.v1.ClusterService/GetUsage"
 )
 
 // ClusterServiceClient is a client for the splashdam.v1.ClusterService service.
 type ClusterServiceClient interface {
 	GetCluster(context.Context, *v1.GetClusterRequest) (*v1.GetClusterResponse, error)
+	// GetUsage tells what the agent that answers has asked of the stores since it started, and for which topics.
+	GetUsage(context.Context, *v1.GetUsageRequest) (*v1.GetUsageResponse, error)
 }
 
 // NewClusterServiceClient constructs a client for the splashdam.v1.ClusterService service. By
@@ -63,12 +67,20 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		getUsage: connect.NewClient[v1.GetUsageRequest, v1.GetUsageResponse](
+			httpClient,
+			baseURL+ClusterServiceGetUsageProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("GetUsage")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // clusterServiceClient implements ClusterServiceClient.
 type clusterServiceClient struct {
 	getCluster *connect.Client[v1.GetClusterRequest, v1.GetClusterResponse]
+	getUsage   *connect.Client[v1.GetUsageRequest, v1.GetUsageResponse]
 }
 
 // GetCluster calls splashdam.v1.ClusterService.GetCluster.
@@ -80,9 +92,20 @@ func (c *clusterServiceClient) GetCluster(ctx context.Context, req *v1.GetCluste
 	return nil, err
 }
 
+// GetUsage calls splashdam.v1.ClusterService.GetUsage.
+func (c *clusterServiceClient) GetUsage(ctx context.Context, req *v1.GetUsageRequest) (*v1.GetUsageResponse, error) {
+	response, err := c.getUsage.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ClusterServiceHandler is an implementation of the splashdam.v1.ClusterService service.
 type ClusterServiceHandler interface {
 	GetCluster(context.Context, *v1.GetClusterRequest) (*v1.GetClusterResponse, error)
+	// GetUsage tells what the agent that answers has asked of the stores since it started, and for which topics.
+	GetUsage(context.Context, *v1.GetUsageRequest) (*v1.GetUsageResponse, error)
 }
 
 // NewClusterServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -99,10 +122,19 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceGetUsageHandler := connect.NewUnaryHandlerSimple(
+		ClusterServiceGetUsageProcedure,
+		svc.GetUsage,
+		connect.WithSchema(clusterServiceMethods.ByName("GetUsage")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/splashdam.v1.ClusterService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ClusterServiceGetClusterProcedure:
 			clusterServiceGetClusterHandler.ServeHTTP(w, r)
+		case ClusterServiceGetUsageProcedure:
+			clusterServiceGetUsageHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -114,4 +146,8 @@ type UnimplementedClusterServiceHandler struct{}
 
 func (UnimplementedClusterServiceHandler) GetCluster(context.Context, *v1.GetClusterRequest) (*v1.GetClusterResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("splashdam.v1.ClusterService.GetCluster is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) GetUsage(context.Context, *v1.GetUsageRequest) (*v1.GetUsageResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("splashdam.v1.ClusterService.GetUsage is not implemented"))
 }
