@@ -50,8 +50,9 @@ type shard struct {
 	resign func(ctx context.Context) error
 }
 
-// Open joins the cluster in bucket and table, creating it if the table is empty: it takes a boot ordinal and writes the
-// agent's item. Refused: a bucket and a table that do not belong together, another format level, a ring size or shard count other than the cluster's.
+// Open joins the cluster in bucket and table, creating it if the table is empty (with Config.JoinOnly: ErrNoCluster): it takes a
+// boot ordinal and writes the agent's item. Refused: a bucket and a table that do not belong together, a restored table, another format level, a
+// ring size or shard count other than the cluster's.
 func Open(ctx context.Context, cfg Config, bucket objectlog.Bucket, table metadata.Table) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("open agent: %w", err)
@@ -59,7 +60,7 @@ func Open(ctx context.Context, cfg Config, bucket objectlog.Bucket, table metada
 	cfg = cfg.withDefaults()
 	a := &Agent{cfg: cfg, table: table, joiner: &joiner{cfg: cfg, bucket: bucket, table: table},
 		drainMax: drainTimeout, robin: make(map[objectlog.UUID]uint32), draining: make(chan struct{})}
-	c, err := a.joiner.find(ctx)
+	c, _, err := a.joiner.find(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open agent: %w", err)
 	}
@@ -70,7 +71,7 @@ func Open(ctx context.Context, cfg Config, bucket objectlog.Bucket, table metada
 	}
 	boot := a.joiner.newUUID()
 	a.presence = presence{table: table, info: AgentInfo{Boot: boot.String(), Ordinal: ordinal,
-		ClientAddress: cfg.ClientAddress, Zone: cfg.Zone, Version: cfg.Version}}
+		ClientAddress: cfg.ClientAddress, PeerAddress: cfg.PeerAddress, Zone: cfg.Zone, Version: cfg.Version}}
 	if a.blocks, err = newBlocks(bucket, a.keys, cfg.BlockCacheBytes); err != nil {
 		return nil, fmt.Errorf("open agent: %w", err)
 	}

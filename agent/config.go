@@ -16,11 +16,16 @@ import (
 type Config struct {
 	Version       string // of the program, shown in the cluster's list of agents
 	ClientAddress string // advertised to clients, host:port
-	Zone          string
+	PeerAddress   string // advertised to other agents, host:port
+	Zone          string // where it runs, such as an availability zone
 
 	Prefix string // of object keys in the bucket
 	Shards int    // at the creation of the cluster; default 4, 1 to 1,024; a different number later is refused
 	Slots  int    // ring size at creation; default 4096, 64 to 65,536
+	// JoinOnly: an empty table is refused, not made a cluster.
+	JoinOnly bool
+	// TableID is the table's own identity, where it has one. A cluster is only opened in the table it was made in.
+	TableID string
 	// ExclusiveTable says that no other process can have the table open, so leadership is claimed at once.
 	ExclusiveTable bool
 

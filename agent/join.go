@@ -13,6 +13,9 @@ import (
 	"github.com/splashdam/splashdam/objectlog"
 )
 
+// ErrNoCluster: the table is there, but no cluster was made in it.
+var ErrNoCluster = errors.New("no cluster was made in this table yet")
+
 // formatLevel is that of everything this program writes: items, entries, segments.
 const formatLevel = 1
 
@@ -22,6 +25,8 @@ type cluster struct {
 	Format int    `json:"format"`
 	Shards int    `json:"shards"`
 	Slots  int    `json:"slots"`
+	// Table is the table's own identity when the cluster was made, empty where tables have none. A restored copy has another.
+	Table string `json:"table,omitempty"`
 	// Ready is set once every item that a cluster must have exists. From then on a missing one is damage.
 	Ready bool `json:"ready"`
 }
@@ -29,6 +34,20 @@ type cluster struct {
 func (c cluster) encode() []byte {
 	value, _ := json.Marshal(c) // a struct of numbers and strings always encodes
 	return value
+}
+
+// Create makes the cluster in bucket and table, or finds it there: made says which. What was cut off is gone on with. It refuses
+// what Open refuses.
+func Create(ctx context.Context, cfg Config, bucket objectlog.Bucket, table metadata.Table) (id objectlog.UUID, made bool, err error) {
+	if err := cfg.Validate(); err != nil {
+		return id, false, fmt.Errorf("create cluster: %w", err)
+	}
+	j := &joiner{cfg: cfg.withDefaults(), bucket: bucket, table: table}
+	c, made, err := j.find(ctx)
+	if err != nil {
+		return id, false, fmt.Errorf("create cluster: %w", err)
+	}
+	return j.keys(c).Cluster, made, nil
 }
 
 // joiner finds or makes the cluster in a bucket and a table.
@@ -42,24 +61,27 @@ type joiner struct {
 // by this agent or others, so a making that was cut off is just gone on with:
 //
 //	cluster item, not ready · mark in the bucket · counters · rings and lease items · cluster item, ready
-func (j *joiner) find(ctx context.Context) (cluster, error) {
+func (j *joiner) find(ctx context.Context) (c cluster, made bool, err error) {
 	item, ok, err := j.table.Get(ctx, metadata.ClusterKey())
 	if err != nil {
-		return cluster{}, fmt.Errorf("read the cluster item: %w", err)
+		return c, false, fmt.Errorf("read the cluster item: %w", err)
 	}
 	if !ok {
+		if j.cfg.JoinOnly {
+			return c, false, ErrNoCluster
+		}
 		if item, err = j.found(ctx); err != nil {
-			return cluster{}, err
+			return c, false, err
 		}
 	}
-	c, err := j.check(item)
-	if err != nil || c.Ready {
-		if err == nil {
-			err = j.checkMark(ctx, c)
-		}
-		return c, err
+	if c, err = j.check(item); err != nil {
+		return c, false, err
 	}
-	return j.finish(ctx, c, item)
+	if c.Ready {
+		return c, false, j.checkMark(ctx, c)
+	}
+	c, err = j.finish(ctx, c, item)
+	return c, err == nil, err
 }
 
 // found puts the item of a new cluster and answers the one that is there then.
@@ -67,7 +89,7 @@ func (j *joiner) found(ctx context.Context) (metadata.Item, error) {
 	if err := j.checkEmpty(ctx); err != nil {
 		return metadata.Item{}, err
 	}
-	c := cluster{ID: j.newUUID().String(), Format: formatLevel, Shards: cmp.Or(j.cfg.Shards, shardsDefault), Slots: cmp.Or(j.cfg.Slots, slotsDefault)}
+	c := cluster{ID: j.newUUID().String(), Format: formatLevel, Shards: cmp.Or(j.cfg.Shards, shardsDefault), Slots: cmp.Or(j.cfg.Slots, slotsDefault), Table: j.cfg.TableID}
 	item := metadata.Item{Key: metadata.ClusterKey(), Rev: 1, Value: c.encode()}
 	switch r := j.table.Put(ctx, item, metadata.If{}); {
 	case r.Outcome == metadata.Applied:
@@ -90,26 +112,27 @@ func (j *joiner) checkEmpty(ctx context.Context) error {
 			return fmt.Errorf("cluster item: %w", errDamaged)
 		}
 	}
-	prefix := j.cfg.Prefix
-	if prefix != "" {
-		prefix += "/"
+	id, err := j.readMark(ctx)
+	if err != nil || id == "" {
+		return err
 	}
-	objects, err := j.bucket.List(ctx, prefix, "", 1000)
-	if err != nil {
-		return fmt.Errorf("list the bucket's prefix %q: %w", prefix, err)
+	// Another agent may be founding the very cluster, and then its item is there by now.
+	if _, ok, err := j.table.Get(ctx, metadata.ClusterKey()); err != nil || ok {
+		return err
 	}
-	for _, o := range objects {
-		id, ok := objectlog.Keys{Prefix: j.cfg.Prefix}.ParseMark(o.Key)
-		if !ok {
-			continue
-		}
-		// Another agent may be founding the very cluster, and then its item is there by now.
-		if _, ok, err := j.table.Get(ctx, metadata.ClusterKey()); err != nil || ok {
-			return err
-		}
-		return fmt.Errorf("the table is empty, but the bucket holds cluster %s under prefix %q: restore its table, or use another prefix or bucket", id, j.cfg.Prefix)
+	return fmt.Errorf("the table is empty, but the bucket holds cluster %s under prefix %q: restore its table, or use another prefix or bucket", id, j.cfg.Prefix)
+}
+
+// readMark answers the id of the cluster that the prefix belongs to; empty when it is nobody's.
+func (j *joiner) readMark(ctx context.Context) (string, error) {
+	id, err := j.bucket.Get(ctx, objectlog.Keys{Prefix: j.cfg.Prefix}.Mark(), objectlog.Extent{})
+	switch {
+	case errors.Is(err, objectlog.ErrNotFound):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("read whose the prefix is: %w", err)
 	}
-	return nil
+	return string(bytes.TrimSuffix(id, []byte("\n"))), nil
 }
 
 // check decodes the cluster item and compares it with the configuration.
@@ -124,6 +147,10 @@ func (j *joiner) check(item metadata.Item) (cluster, error) {
 	if _, err := objectlog.ParseUUID(c.ID); err != nil || c.Shards < 1 || c.Slots < 1 {
 		return c, fmt.Errorf("cluster item: %w", errDamaged)
 	}
+	if c.Table != "" && c.Table != j.cfg.TableID {
+		return c, fmt.Errorf("cluster %s was made in the table with the id %s, this one has the id %q: it was restored, copied or made anew, "+
+			"and what was written since is not in it; use the table that the cluster was made in", c.ID, c.Table, j.cfg.TableID)
+	}
 	if j.cfg.Shards != 0 && c.Shards != j.cfg.Shards {
 		return c, fmt.Errorf("cluster %s has %d shards, not %d: the number is fixed at its creation", c.ID, c.Shards, j.cfg.Shards)
 	}
@@ -135,12 +162,13 @@ func (j *joiner) check(item metadata.Item) (cluster, error) {
 
 // checkMark refuses a bucket that is not the cluster's.
 func (j *joiner) checkMark(ctx context.Context, c cluster) error {
-	key := j.keys(c).Mark()
-	switch _, err := j.bucket.Stat(ctx, key); {
-	case errors.Is(err, objectlog.ErrNotFound):
-		return fmt.Errorf("bucket and table do not belong together: cluster %s of the table has no %s in the bucket; check both addresses and the prefix", c.ID, key)
+	switch id, err := j.readMark(ctx); {
 	case err != nil:
-		return fmt.Errorf("look for the cluster's mark: %w", err)
+		return err
+	case id == "":
+		return fmt.Errorf("bucket and table do not belong together: cluster %s of the table has no %s in the bucket; check both addresses and the prefix", c.ID, j.keys(c).Mark())
+	case id != c.ID:
+		return fmt.Errorf("bucket and table do not belong together: the table has cluster %s, the bucket %s under prefix %q; check both addresses and the prefix", c.ID, id, j.cfg.Prefix)
 	}
 	return nil
 }
@@ -153,7 +181,10 @@ func (j *joiner) keys(c cluster) objectlog.Keys {
 // finish makes what a cluster must have, then says that it is ready.
 func (j *joiner) finish(ctx context.Context, c cluster, item metadata.Item) (cluster, error) {
 	keys := j.keys(c)
-	if err := j.bucket.Put(ctx, keys.Mark(), []byte(c.ID+"\n"), keys.Cluster); err != nil {
+	switch err := j.bucket.Put(ctx, keys.Mark(), []byte(c.ID+"\n"), keys.Cluster); {
+	case errors.Is(err, objectlog.ErrExists):
+		return c, fmt.Errorf("prefix %q of the bucket belongs to another cluster: use another prefix or bucket: %w", j.cfg.Prefix, err)
+	case err != nil:
 		return c, fmt.Errorf("put the cluster's mark: %w", err)
 	}
 	for _, key := range []metadata.Key{metadata.AgentKey("next"), metadata.ProducersKey()} {

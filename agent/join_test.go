@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -186,6 +187,10 @@ func TestOpenRefusesABucketOfAnotherCluster(t *testing.T) {
 	if _, err := Open(t.Context(), testConfig(), other.bucket, one.table); err == nil || !strings.Contains(err.Error(), "do not belong together") {
 		t.Errorf("Open with another bucket: %v", err)
 	}
+	absent := &objmem.Bucket{}
+	if _, err := Open(t.Context(), testConfig(), absent, one.table); err == nil || !strings.Contains(err.Error(), "do not belong together") {
+		t.Errorf("Open with an empty bucket: %v", err)
+	}
 	if _, err := Open(t.Context(), testConfig(), one.bucket, &metamem.Table{}); err == nil || !strings.Contains(err.Error(), "the table is empty, but") {
 		t.Errorf("Open with an empty table: %v", err)
 	}
@@ -194,6 +199,62 @@ func TestOpenRefusesABucketOfAnotherCluster(t *testing.T) {
 	if _, err := Open(t.Context(), cfg, one.bucket, &metamem.Table{}); err != nil {
 		t.Errorf("Open under another prefix: %v", err)
 	}
+}
+
+// TestPrefixBelongsToOneCluster: two are made at once with tables of their own, and both have found the prefix free.
+func TestPrefixBelongsToOneCluster(t *testing.T) {
+	bucket := &objmem.Bucket{}
+	first, second := newStores(), newStores()
+	other := Config{Shards: 1, Slots: 64}
+	done := false
+	second.table.Fault = func(r metamem.Request) metamem.Fault {
+		if r.Op == metamem.OpPut && r.Key == metadata.ClusterKey() && !done {
+			done = true
+			if _, made, err := Create(t.Context(), other, bucket, first.table); err != nil || !made {
+				t.Errorf("first: made %v, %v", made, err)
+			}
+		}
+		return metamem.None
+	}
+	if _, _, err := Create(t.Context(), other, bucket, second.table); err == nil || !strings.Contains(err.Error(), "belongs to another cluster") {
+		t.Errorf("second: %v, want a refusal", err)
+	}
+	if _, made, err := Create(t.Context(), other, bucket, first.table); err != nil || made {
+		t.Errorf("first again: made %v, %v; want to find it", made, err)
+	}
+}
+
+func TestOpenMakesNoClusterWhenItShallOnlyJoin(t *testing.T) {
+	s := newStores()
+	cfg := testConfig()
+	cfg.JoinOnly = true
+	if _, err := Open(t.Context(), cfg, s.bucket, s.table); !errors.Is(err, ErrNoCluster) {
+		t.Errorf("Open: %v, want ErrNoCluster", err)
+	}
+	if n := s.table.Count(metamem.OpPut) + s.bucket.Count(objmem.OpPut); n != 0 {
+		t.Errorf("%d writes by an agent that was refused", n)
+	}
+	if _, _, err := Create(t.Context(), testConfig(), s.bucket, s.table); err != nil {
+		t.Fatal(err)
+	}
+	start(t, s, cfg)
+}
+
+func TestOpenRefusesATableThatIsNotTheOneOfTheCluster(t *testing.T) {
+	s := newStores()
+	cfg := testConfig()
+	cfg.TableID = "one"
+	if _, _, err := Create(t.Context(), cfg, s.bucket, s.table); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"restored", ""} {
+		cfg.TableID = id
+		if _, err := Open(t.Context(), cfg, s.bucket, s.table); err == nil || !strings.Contains(err.Error(), "restored") {
+			t.Errorf("Open of the table with id %q: %v, want a refusal", id, err)
+		}
+	}
+	cfg.TableID = "one"
+	start(t, s, cfg)
 }
 
 func TestOpenTakesShardsAndSlotsOfTheClusterWhereNoneAreGiven(t *testing.T) {

@@ -18,6 +18,7 @@ type AgentInfo struct {
 	Boot          string `json:"boot"`
 	Ordinal       int64  `json:"ordinal"`
 	ClientAddress string `json:"client_address"`
+	PeerAddress   string `json:"peer_address,omitempty"`
 	Zone          string `json:"zone,omitempty"`
 	Version       string `json:"version"`
 }

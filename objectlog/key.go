@@ -17,7 +17,7 @@ type SegmentName struct {
 // Keys builds and parses every object key of one cluster. Keys are made of UUIDs and counters only, never of
 // client strings:
 //
-//	<prefix>/<cluster>/cluster
+//	<prefix>/cluster
 //	<prefix>/<cluster>/seg/<2 hex of spread>/<boot>/<counter, 16 hex>-<random, 8 hex>.seg
 //	<prefix>/<cluster>/snap/<2 hex of spread>/<shard, 4 hex>/<epoch, 8 hex>/<seq, 16 hex>-<random, 8 hex>.snap
 //
@@ -36,17 +36,12 @@ type SnapshotName struct {
 	Random uint32
 }
 
-// Mark is the key of the object that says that the cluster's objects are in this bucket under this prefix.
-func (k Keys) Mark() string { return k.root() + "/cluster" }
-
-// ParseMark answers the cluster that a mark under this prefix belongs to; false for any other key.
-func (k Keys) ParseMark(key string) (UUID, bool) {
-	id, ok := strings.CutSuffix(key, "/cluster")
-	if ok && k.Prefix != "" {
-		id, ok = strings.CutPrefix(id, k.Prefix+"/")
+// Mark is the key of the object that says whose the prefix is: one cluster's, whose id it holds.
+func (k Keys) Mark() string {
+	if k.Prefix == "" {
+		return "cluster"
 	}
-	cluster, err := ParseUUID(id)
-	return cluster, ok && err == nil && (Keys{Prefix: k.Prefix, Cluster: cluster}).Mark() == key
+	return k.Prefix + "/cluster"
 }
 
 // Segment is the segment's object key.

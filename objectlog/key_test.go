@@ -103,18 +103,23 @@ func TestKeysThatAreNotOursDoNotParse(t *testing.T) {
 	}
 }
 
-func TestMarkParsesBackUnderItsPrefixOnly(t *testing.T) {
-	cluster := UUID{1, 2, 3}
-	for _, prefix := range []string{"", "a", "a/b"} {
-		k := Keys{Prefix: prefix, Cluster: cluster}
-		if got, ok := (Keys{Prefix: prefix}).ParseMark(k.Mark()); !ok || got != cluster {
-			t.Errorf("prefix %q: ParseMark(%q) = %v, %v", prefix, k.Mark(), got, ok)
+func TestMarkIsOneForAPrefixWhateverTheCluster(t *testing.T) {
+	for prefix, want := range map[string]string{"": "cluster", "a": "a/cluster", "a/b": "a/b/cluster"} {
+		for _, cluster := range []UUID{{}, {1, 2, 3}} {
+			if got := (Keys{Prefix: prefix, Cluster: cluster}).Mark(); got != want {
+				t.Errorf("prefix %q: %q, want %q", prefix, got, want)
+			}
 		}
-		if _, ok := (Keys{Prefix: "other"}).ParseMark(k.Mark()); ok {
-			t.Errorf("a mark of prefix %q parsed under another one", prefix)
-		}
-		if _, ok := (Keys{Prefix: prefix}).ParseMark(k.Mark() + "s"); ok {
-			t.Errorf("prefix %q: a longer key parsed", prefix)
+	}
+}
+
+func TestFolderTellsSegmentsFromSnapshots(t *testing.T) {
+	k := testKeys(t)
+	for key, want := range map[string]string{
+		k.Segment(SegmentName{}): "seg", k.Snapshot(SnapshotName{}): "snap", k.SnapshotPrefix(3): "snap", k.Mark(): "", "": "",
+	} {
+		if got := Folder(key); got != want {
+			t.Errorf("%q: %q, want %q", key, got, want)
 		}
 	}
 }

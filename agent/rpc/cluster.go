@@ -30,7 +30,7 @@ func (e *edge) GetCluster(ctx context.Context, _ *v1.GetClusterRequest) (*v1.Get
 	}
 	for _, a := range c.Agents {
 		out.Agents = append(out.Agents, &v1.GetClusterResponse_Agent{
-			BootId: a.Boot, BootOrdinal: a.Ordinal, ClientAddress: a.ClientAddress, Zone: a.Zone, Version: a.Version,
+			BootId: a.Boot, BootOrdinal: a.Ordinal, ClientAddress: a.ClientAddress, PeerAddress: a.PeerAddress, Zone: a.Zone, Version: a.Version,
 		})
 	}
 	for _, s := range c.Shards {

@@ -20,6 +20,9 @@ import (
 // ErrInjected is the cause of every error that a Fault makes.
 var ErrInjected = errors.New("injected fault")
 
+// errThrottled is the cause of a Throttle's error.
+var errThrottled = fmt.Errorf("%w: %w", objectlog.ErrThrottled, ErrInjected)
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Bucket is the store. Its zero value is empty and ready; the exported fields are set before the first request.
@@ -200,6 +203,8 @@ func (b *Bucket) write(ctx context.Context, r Request, land func() error) error 
 	switch fault {
 	case FailBefore, NotFound, Short, Corrupt: // a write cannot be misread: the last three are as good as the first
 		err = ErrInjected
+	case Throttle:
+		err = errThrottled
 	case FailAfter:
 		land()
 		err = ErrInjected
@@ -227,6 +232,8 @@ func (b *Bucket) read(ctx context.Context, r Request, f func() error) (Fault, er
 	switch fault {
 	case FailBefore, FailAfter, Hold:
 		err = ErrInjected
+	case Throttle:
+		err = errThrottled
 	case NotFound:
 		err = objectlog.ErrNotFound
 	default:

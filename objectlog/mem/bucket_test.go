@@ -38,6 +38,7 @@ func TestPutFaultsStoreWhatTheirNamesSay(t *testing.T) {
 	}{
 		{None, nil, true},
 		{FailBefore, ErrInjected, false},
+		{Throttle, objectlog.ErrThrottled, false},
 		{FailAfter, ErrInjected, true},
 		{Hold, ErrInjected, false},
 		{Twice, nil, true},
@@ -108,7 +109,7 @@ func TestHeldDeleteRemovesWhatCameMeanwhile(t *testing.T) {
 
 func TestReadFaultsLastForOneRequest(t *testing.T) {
 	ctx := context.Background()
-	b := &Bucket{Fault: script(None, NotFound, Corrupt, Short, FailBefore)}
+	b := &Bucket{Fault: script(None, NotFound, Corrupt, Short, FailBefore, Throttle)}
 	body := []byte("0123456789")
 	b.Put(ctx, "k", body, objectlog.UUID{1})
 	get := func() ([]byte, error) { return b.Get(ctx, "k", objectlog.Extent{}) }
@@ -123,6 +124,9 @@ func TestReadFaultsLastForOneRequest(t *testing.T) {
 	}
 	if _, err := get(); !errors.Is(err, ErrInjected) {
 		t.Errorf("fail before: %v", err)
+	}
+	if _, err := get(); !errors.Is(err, objectlog.ErrThrottled) || !errors.Is(err, ErrInjected) {
+		t.Errorf("throttle: %v", err)
 	}
 	if got, err := get(); err != nil || !bytes.Equal(got, body) {
 		t.Errorf("afterwards: %q, %v", got, err)

@@ -47,11 +47,12 @@ const (
 	NotFound         // a read answers ErrNotFound, this once
 	Corrupt          // a get answers with one bit flipped, and no error
 	Short            // a get answers the first half, and no error
+	Throttle         // the store never saw the request, and says so as one that throttles
 )
 
 // String names the fault as a transcript does.
 func (f Fault) String() string {
-	return [...]string{"none", "fail before", "fail after", "hold", "twice", "not found", "corrupt", "short"}[f]
+	return [...]string{"none", "fail before", "fail after", "hold", "twice", "not found", "corrupt", "short", "throttle"}[f]
 }
 
 // line is the request as a transcript shows it.
