@@ -14,13 +14,14 @@ import (
 	"sync"
 
 	"github.com/splashdam/splashdam/metadata"
+	"github.com/splashdam/splashdam/objectlog"
 )
 
 var (
 	// ErrInjected is the cause of every error that a Fault makes.
 	ErrInjected = errors.New("injected fault")
-	// errThrottled is the cause that a Throttle adds to ErrInjected.
-	errThrottled = fmt.Errorf("throttled: %w", ErrInjected)
+	// errThrottled is the cause of a Throttle's error.
+	errThrottled = fmt.Errorf("%w: %w", objectlog.ErrThrottled, ErrInjected)
 )
 
 const (

@@ -10,6 +10,7 @@ import (
 
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/metadatatest"
+	"github.com/splashdam/splashdam/objectlog"
 )
 
 var update = flag.Bool("update", false, "write testdata anew")
@@ -55,6 +56,9 @@ func TestPutFaultsDoWhatTheirNamesSay(t *testing.T) {
 		r := table.Put(ctx, item(2, "new"), metadata.RevIs(1))
 		if r.Outcome != test.outcome || (r.Outcome == metadata.Unknown) != errors.Is(r.Err, ErrInjected) {
 			t.Errorf("%s: put: %+v", test.fault, r)
+		}
+		if errors.Is(r.Err, objectlog.ErrThrottled) != (test.fault == Throttle) {
+			t.Errorf("%s: put: %v", test.fault, r.Err)
 		}
 		if r.Outcome == metadata.Refused && string(r.Current.Value) != "new" {
 			t.Errorf("%s: refused by %q, want its own item", test.fault, r.Current.Value)
