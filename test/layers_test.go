@@ -70,7 +70,8 @@ var layers = map[string]row{
 	"proto/...": {may: []string{"proto/..."}, exports: unlimited},
 	"client":    {may: []string{"objectlog", "proto/..."}, exports: unlimited},
 
-	"localstack": {},
+	"localstack":                {},
+	"localstack/localstacktest": {may: []string{"localstack"}},
 
 	"cmd/splashdam": {may: []string{"agent", "agent/rpc", "client", "metadata/...", "objectlog/..."}, exports: unlimited},
 

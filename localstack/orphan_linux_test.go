@@ -1,0 +1,77 @@
+package localstack_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/splashdam/splashdam/localstack"
+	"github.com/splashdam/splashdam/localstack/localstacktest"
+)
+
+func TestEngineEndsWithTheProcessThatStartedIt(t *testing.T) {
+	// This one also says whether the engine is installed.
+	localstacktest.Start(t, localstack.Config{Engine: localstack.Ministack})
+	parent := exec.Command(os.Args[0])
+	parent.Env = append(os.Environ(), parentVariable+"="+string(localstack.Ministack))
+	out, err := parent.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Fscan(out, &pid); err != nil || pid == 0 {
+		t.Fatalf("no pid from the process that starts: %v", err)
+	}
+	if err := parent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, out)
+	parent.Wait()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for deadline := time.Now().Add(10 * time.Second); !dead(pid); <-again.C {
+		if time.Now().After(deadline) {
+			syscall.Kill(pid, syscall.SIGKILL)
+			t.Fatalf("process %d outlived the one that started it", pid)
+		}
+	}
+}
+
+// dead also knows a zombie: an orphan stays one where the first process of the machine waits for nobody.
+func dead(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return gone(pid) || err == nil && strings.Contains(string(stat), ") Z ")
+}
+
+func TestServerOutlivesTheThreadThatAsksForIt(t *testing.T) {
+	started := make(chan *localstack.Server)
+	go func() {
+		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+		s, _ := localstack.Run(t.Context(), localstack.Program{
+			Name: "sleeper", Path: "/bin/sh", Args: []string{"-c", "exec sleep 600"}, StopTimeout: 10 * time.Second,
+			Ready: func(context.Context, string) error { return nil },
+		})
+		started <- s
+	}()
+	s := <-started
+	if s == nil {
+		t.Fatal("not started")
+	}
+	defer s.Stop()
+	soon, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := s.Wait(soon); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the server is gone with a thread: %v", err)
+	}
+}
