@@ -56,14 +56,13 @@ func dead(pid int) bool {
 
 func TestServerOutlivesTheThreadThatAsksForIt(t *testing.T) {
 	started := make(chan *localstack.Server)
-	go func() {
-		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+	go onThreadThatEnds(func() {
 		s, _ := localstack.Run(t.Context(), localstack.Program{
 			Name: "sleeper", Path: "/bin/sh", Args: []string{"-c", "exec sleep 600"}, StopTimeout: 10 * time.Second,
 			Ready: func(context.Context, string) error { return nil },
 		})
 		started <- s
-	}()
+	})
 	s := <-started
 	if s == nil {
 		t.Fatal("not started")
@@ -74,4 +73,20 @@ func TestServerOutlivesTheThreadThatAsksForIt(t *testing.T) {
 	if err := s.Wait(soon); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the server is gone with a thread: %v", err)
 	}
+}
+
+// onThreadThatEnds runs f on a thread that ends with it; the main thread never does.
+func onThreadThatEnds(f func()) {
+	runtime.LockOSThread()
+	if syscall.Gettid() != syscall.Getpid() {
+		f()
+		return // still locked: that ends the thread
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		onThreadThatEnds(f)
+	}()
+	<-ended
+	runtime.UnlockOSThread()
 }
