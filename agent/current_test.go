@@ -68,6 +68,7 @@ func follower(t *testing.T) (*Agent, *lagging, stores) {
 	s := newStores()
 	l := &lagging{state: metadata.NewState(metadata.Config{})}
 	a := &Agent{cfg: testConfig().withDefaults(), shards: []shard{{log: l, state: l.state}}, draining: make(chan struct{})}
+	a.writer = newWriter(a.cfg, a.shards)
 	var err error
 	if a.blocks, err = newBlocks(s.bucket, a.keys, 1<<20); err != nil {
 		t.Fatal(err)

@@ -227,6 +227,7 @@ func (a *Agent) loadAll(ctx context.Context, targets []*target) []FetchedPartiti
 		}
 		out[i] = t.FetchedPartition
 	}
+	a.writer.counts.served(targets)
 	return out
 }
 

@@ -29,7 +29,8 @@ type writer struct {
 	ordinal int64
 	random  func() uint64
 	timeout time.Duration // of one PUT and of one proposal: after it the batches are answered anyway
-	start   time.Time     // of the core's monotonic clock
+	start   time.Time     // of the core's monotonic clock, and of the counts
+	counts  *topicCounts
 
 	ctx  context.Context // of uploads and proposals: ends when the drain has
 	stop context.CancelFunc
@@ -47,7 +48,7 @@ type writer struct {
 
 func newWriter(cfg Config, shards []shard) *writer {
 	w := &writer{shards: shards, random: cfg.Random, timeout: cfg.ProduceTimeout, start: time.Now(),
-		room: make(chan struct{}), wakeMore: make(chan struct{}, 1)}
+		counts: newTopicCounts(shards[catalogShard]), room: make(chan struct{}), wakeMore: make(chan struct{}, 1)}
 	// While a segment is uploaded its records are held twice: by those who wait for them, and in its body.
 	w.core = write.NewCore(write.Config{Shards: len(shards), BufferBytesMax: cfg.BufferBytesMax / 2, SegmentBytesMax: cfg.SegmentBytesMax,
 		FlushRate: cfg.FlushRate, FlushBurst: cfg.FlushBurst, FlushFreely: cfg.FlushFreely, Timeout: cfg.ProduceTimeout, UploadsMax: uploadsMax})
@@ -102,7 +103,7 @@ func (w *writer) step(e write.Event) (room <-chan struct{}, closed bool) {
 		close(w.idle)
 	}
 	w.mu.Unlock()
-	answerAll(effects)
+	w.answer(effects)
 	return room, false
 }
 
@@ -157,13 +158,17 @@ func (w *writer) abandon() {
 	w.mu.Lock()
 	effects := w.core.Step(endOfTime, write.Tick{})
 	w.mu.Unlock()
-	answerAll(effects)
+	w.answer(effects)
 }
 
-func answerAll(effects []write.Effect) {
+// answer executes the effects that others wait for, or look at: outside of the lock.
+func (w *writer) answer(effects []write.Effect) {
 	for _, e := range effects {
-		if d, ok := e.(write.Answer); ok {
-			d.Batch.Owner.(*share).pending.answer(d)
+		switch e := e.(type) {
+		case write.Answer:
+			e.Batch.Owner.(*share).pending.answer(e)
+		case write.Appended:
+			w.counts.add(e.Topic, topicBytes{produced: e.Bytes})
 		}
 	}
 }

@@ -130,6 +130,7 @@ func (c *Core) acknowledge(s *segment, shard objectlog.Shard, result any) {
 		}
 		return
 	}
+	c.appended(rows, r.Batches)
 	parts := make(map[*Batch][]Part, len(rows))
 	for i, owners := range rows {
 		for _, o := range owners {
@@ -145,6 +146,26 @@ func (c *Core) acknowledge(s *segment, shard objectlog.Shard, result any) {
 		if b.Shard == shard {
 			c.answer(b, nil, parts[b])
 		}
+	}
+}
+
+// appended tells how many bytes came into the log, by topic. What only repeats earlier batches did not.
+func (c *Core) appended(rows [][]owner, results []metadata.BatchResult) {
+	var sum Appended // of one topic: its rows are neighbours
+	for i, owners := range rows {
+		if results[i].Reason != metadata.ReasonNone || results[i].Duplicate {
+			continue
+		}
+		if t := owners[0].batch.Topic; t != sum.Topic {
+			if sum.Bytes > 0 {
+				c.do(sum)
+			}
+			sum = Appended{Topic: t}
+		}
+		sum.Bytes += int64(owners[0].stored)
+	}
+	if sum.Bytes > 0 {
+		c.do(sum)
 	}
 }
 

@@ -21,6 +21,7 @@ type rig struct {
 	uploads   []Upload
 	proposals []Propose
 	answers   []Answer
+	appended  []Appended
 	wakes     []time.Duration
 	full      bool
 	room      bool
@@ -35,7 +36,7 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 }
 
 func (r *rig) step(e Event) {
-	r.uploads, r.proposals, r.answers, r.wakes, r.full, r.room = nil, nil, nil, nil, false, false
+	r.uploads, r.proposals, r.answers, r.appended, r.wakes, r.full, r.room = nil, nil, nil, nil, nil, false, false
 	for _, e := range r.core.Step(r.now, e) {
 		switch e := e.(type) {
 		case Upload:
@@ -44,6 +45,8 @@ func (r *rig) step(e Event) {
 			r.proposals = append(r.proposals, e)
 		case Answer:
 			r.answers = append(r.answers, e)
+		case Appended:
+			r.appended = append(r.appended, e)
 		case Wake:
 			r.wakes = append(r.wakes, e.At)
 		case Full:
@@ -393,6 +396,7 @@ func TestGivenUpProposalIsUnknownAndItsLateDecisionIsIgnored(t *testing.T) {
 	}
 	r.accepted(0, 1, 5)
 	r.check("answered once", len(r.answers) == 0 && r.core.Empty())
+	r.check("not counted", len(r.appended) == 0)
 }
 
 func TestWhatWasNeverSealedIsNotWritten(t *testing.T) {
@@ -472,5 +476,42 @@ func TestSegmentsOfCompressibleRecordsGrowToTheStoredSize(t *testing.T) {
 	}
 	if last < 2 {
 		t.Errorf("segments of %d batches of 33 stored bytes, want 2 or 3 for 100 bytes", last)
+	}
+}
+
+func TestWhatWasAppendedIsCountedOncePerTopic(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.FlushBurst, c.FlushRate = 1, 1 })
+	r.submit(batchOf(1, 10))
+	first := r.upload()
+	refused, other, elsewhere := batchOf(0, 10), batchOf(0, 10), batchOf(1, 10)
+	refused.Partition = 1
+	other.Topic, other.Partition = objectlog.UUID{9}, 2
+	r.submit(batchOf(0, 10), batchOf(0, 10), refused, other, elsewhere) // the first two share a stored batch
+	r.now = time.Second
+	r.step(Tick{})
+	u := r.upload()
+	u.Encoded = Encode(u.Batches)
+	var sizes []int64
+	for _, s := range u.Encoded.Sections {
+		runs, err := objectlog.DecodeSection(s.Bytes, s.Ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, run := range runs {
+			sizes = append(sizes, int64(run.Rows[0].Bytes))
+		}
+	}
+	r.stored(first)
+	r.step(Decided{Shard: 1, Results: []any{metadata.CommitResult{Batches: []metadata.BatchResult{{Duplicate: true}}}}})
+	r.check("a duplicate is not counted", len(r.appended) == 0)
+	r.stored(u)
+	r.step(Decided{Shard: 0, Results: []any{metadata.CommitResult{Batches: []metadata.BatchResult{
+		{Base: 4}, {Base: 9, Reason: metadata.ReasonOffsetMismatch}, {Base: 7}}}}})
+	if want := []Appended{{objectlog.UUID{1}, sizes[0]}, {objectlog.UUID{9}, sizes[2]}}; !slices.Equal(r.appended, want) {
+		t.Errorf("appended %+v, want %+v", r.appended, want)
+	}
+	r.accepted(1, 1, 0)
+	if want := []Appended{{elsewhere.Topic, sizes[3]}}; !slices.Equal(r.appended, want) {
+		t.Errorf("appended %+v, want %+v", r.appended, want)
 	}
 }

@@ -25,6 +25,7 @@ type owner struct {
 	first   int   // record of the submitted batch
 	records int   // so many
 	delta   int32 // of the first one, from the stored batch's base offset
+	stored  int32 // bytes of the stored batch, at its first owner; else 0
 	stamp   objectlog.Timestamp
 }
 
@@ -130,6 +131,7 @@ func (e *Encoded) collect(batches []*Batch) []*run {
 func (r *run) append(batch []byte, row objectlog.BatchRow, owners []owner) {
 	r.Batches = append(r.Batches, batch)
 	r.Rows = append(r.Rows, row)
+	owners[0].stored = row.Bytes
 	r.owners = append(r.owners, owners)
 }
 

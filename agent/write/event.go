@@ -57,7 +57,7 @@ type Flush struct{}
 // Tick is due when a Wake was asked for.
 type Tick struct{}
 
-// Effect is what a Core wants done: Upload, Propose, Answer, Wake, Full or Room.
+// Effect is what a Core wants done: Upload, Propose, Answer, Appended, Wake, Full or Room.
 type Effect any
 
 // Upload asks to encode the batches, unless Encoded is there already, and to put the segment. Sent again, it must
@@ -105,6 +105,13 @@ type Part struct {
 	Reason         metadata.Reason
 	Duplicate      bool
 	AppendTime     objectlog.Timestamp // NoTimestamp: the records' own
+}
+
+// Appended counts the stored bytes of a topic that were acknowledged as new in its log. Batches answered as unknown are never
+// counted, even if they turn out to be there.
+type Appended struct {
+	Topic objectlog.UUID
+	Bytes int64
 }
 
 // Wake asks for a Tick at this time. Later wakes do not replace earlier ones.
