@@ -4,10 +4,10 @@ TOOL     := $(GO) tool -modfile=tools.mod
 RACE     ?= $(if $(shell command -v gcc || command -v cc || command -v clang),-race,)
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate lint test bench
+.PHONY: help build generate lint test components components-all stack bench
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/splashdam
 	$(GO) build -trimpath -o bin/splashdam ./cmd/splashdam
@@ -18,9 +18,19 @@ generate: ## write the Go code of the public contract (proto/) anew
 lint: ## gofmt, vet, staticcheck, govulncheck, buf lint, buf breaking
 	./.ci/lint
 
-test: ## run every test, with the race detector where a C compiler is found
+test: ## run every test, on the real stores too where their components are installed
 	@[ -n "$(RACE)" ] || echo "no C compiler found: running without the race detector"
+	@./localstack/components.sh status
 	$(GO) test $(RACE) -timeout 10m ./...
+
+components: ## install MinIO and two table servers into .cache: about five minutes the first time
+	./localstack/components.sh
+
+components-all: ## install dynoxide as well, a fast table server: some minutes more
+	./localstack/components.sh all
+
+stack: build components ## run MinIO, a table server and an agent, with data in ./splashdam-stack
+	$(GO) run ./localstack/stack $(STACK)
 
 bench: ## measure the broker against the limit of this machine
 	$(GO) run ./test/bench
