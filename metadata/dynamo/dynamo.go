@@ -1,13 +1,45 @@
 // Package dynamo is a Table on DynamoDB or a server that speaks its protocol.
+//
+// One call of Put or Delete is one request: the SDK's retries are off and net/http cannot repeat a request, since a conditional put that
+// is repeated unseen meets its own first attempt and looks like a defeat. An answer is taken only when it is whole and DynamoDB's:
+// status 200 with a JSON object means applied, a failed condition means refused, and whatever else happened is unknown.
+//
+// # A refusal without its item
+//
+// An engine may refuse without showing the item that refused (dynalite, older servers; and where nothing is there, none can be shown). Then
+// one consistent read follows. It comes later, so it may find an item that replaced the refusing one. That answer is as true as the one
+// of a put that was sent again later: the refusal is definite whatever the read says, and revisions of an item that is never deleted only
+// rise, so the item found has at least the revision of the refusing one. What each caller makes of it:
+//
+//   - A slot (append and barrier). Found: the put's own entry, which means that an earlier sending landed; another entry of the same seq, or
+//     one of a later lap, which depose the leader. If the put's own entry landed and was replaced a lap later, the leader steps down without
+//     answering its proposals, as after any late re-send; they are proposed again and known by boot and counter.
+//   - The lease item. It is judged by holder, epoch and nonce. Where a claim landed and was replaced at once, it is lost just the
+//     same: a lease proves nothing, barriers do.
+//   - Counters, the cluster item: the caller goes on from what is there now. It may skip a number, never takes one twice.
+//   - Agents' items can be deleted. Absent, under a condition on a revision: the item is gone now, and its agent puts it anew if absent.
+//
+// An item or absence that fits the condition contradicts the refusal: it proves only that the item moved in between in a way the callers
+// do not expect, so the answer is Unknown and the put is sent again. The same rule holds for an item that the engine showed.
 package dynamo
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/objectlog/usage"
 )
+
+// requestTimeout bounds a request whose caller gives it more time, the way to its credentials included. DynamoDB answers in
+// milliseconds; what takes this long is a host that has gone.
+const requestTimeout = 10 * time.Second
 
 // Config says where the table is and how it is reached.
 type Config struct {
@@ -19,51 +51,59 @@ type Config struct {
 	Usage     *usage.Counter    // counts every request that is sent; nil: nobody counts
 }
 
-// ParseAddress reads dynamodb://table?endpoint=URL&region=NAME.
-func ParseAddress(address string) (Config, error) { panic("metadata/dynamo: to be written") }
-
-// Table is a Table on DynamoDB.
-type Table struct{}
-
-// Open prepares the client. It sends nothing: Create and Check do.
-func Open(ctx context.Context, cfg Config) (*Table, error) { panic("metadata/dynamo: to be written") }
-
-// Create makes the table, on demand, with deletion protection and point-in-time recovery where the engine has them, and waits until it
-// can be used. A table that exists is no error and is not changed. warnings say which protection the engine does not have.
-func (t *Table) Create(ctx context.Context) (warnings []string, err error) {
-	panic("metadata/dynamo: to be written")
-}
-
-// Check finds out, before anything depends on it, whether the table is fit for a cluster: its keys, no replica, conditional puts that have
-// one winner. id is the table's own identity, which a restored copy does not share; empty where the engine has none. The error names the
-// problem and what to do about it.
-func (t *Table) Check(ctx context.Context) (id string, err error) {
-	panic("metadata/dynamo: to be written")
+// Table is a Table on DynamoDB. Credentials come from the SDK's standard chain: environment, shared files, web identity, role of the
+// machine. When the table refuses them the chain is walked anew, so replaced ones are found without a restart.
+type Table struct {
+	name   string
+	where  string // endpoint or Region, for errors
+	client *dynamodb.Client
+	keys   *credentials
+	usage  *usage.Counter
+	http   http.RoundTripper
 }
 
 var _ metadata.Table = (*Table)(nil)
 
-// Get implements metadata.Table.
-func (t *Table) Get(ctx context.Context, key metadata.Key) (metadata.Item, bool, error) {
-	panic("metadata/dynamo: to be written")
+// Open prepares the client. It sends nothing: Create and Check do.
+func Open(ctx context.Context, cfg Config) (*Table, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("open table %q: %w", cfg.Table, err)
+	}
+	if cfg.Region == "" && cfg.Endpoint != "" {
+		cfg.Region = "us-east-1"
+	}
+	chain, err := loadChain(ctx, cfg.Region)
+	if err != nil {
+		return nil, fmt.Errorf("open table %q: read the AWS configuration: %w", cfg.Table, err)
+	}
+	if chain.Region == "" {
+		return nil, fmt.Errorf("open table %q: no Region: name one in the address (dynamodb://%s?region=eu-central-1), in AWS_REGION or in the profile", cfg.Table, cfg.Table)
+	}
+	t := &Table{name: cfg.Table, keys: newCredentials(chain.Region), usage: cfg.Usage, http: cfg.Transport}
+	if t.http == nil {
+		t.http = newTransport(chain)
+	}
+	t.client = dynamodb.NewFromConfig(chain, func(o *dynamodb.Options) {
+		if cfg.Endpoint != "" {
+			o.BaseEndpoint = aws.String(cfg.Endpoint)
+		}
+		o.Credentials = t.keys.cache
+		o.HTTPClient = &sender{t.http}
+		o.Retryer, o.RetryMaxAttempts = aws.NopRetryer{}, 0
+		o.EndpointDiscovery.EnableEndpointDiscovery = aws.EndpointDiscoveryDisabled // one request per call
+	})
+	t.where = "DynamoDB in " + chain.Region
+	if base := t.client.Options().BaseEndpoint; base != nil {
+		t.where = *base
+	}
+	return t, nil
 }
 
-// Query implements metadata.Table.
-func (t *Table) Query(ctx context.Context, pk, after string, limit int) ([]metadata.Item, error) {
-	panic("metadata/dynamo: to be written")
-}
-
-// Put implements metadata.Table.
-func (t *Table) Put(ctx context.Context, item metadata.Item, cond metadata.If) metadata.PutResult {
-	panic("metadata/dynamo: to be written")
-}
-
-// Delete implements metadata.Table.
-func (t *Table) Delete(ctx context.Context, key metadata.Key, cond metadata.If) metadata.PutResult {
-	panic("metadata/dynamo: to be written")
-}
-
-// CreateAll implements metadata.Table.
-func (t *Table) CreateAll(ctx context.Context, items []metadata.Item) metadata.PutResult {
-	panic("metadata/dynamo: to be written")
+// loadChain reads environment and shared files as they are now.
+func loadChain(ctx context.Context, region string) (aws.Config, error) {
+	var options []func(*config.LoadOptions) error
+	if region != "" {
+		options = append(options, config.WithRegion(region))
+	}
+	return config.LoadDefaultConfig(ctx, options...)
 }
