@@ -17,6 +17,7 @@ import (
 // asks is a request of every procedure that would pass, and what it must ask for.
 var asks = map[string]struct{ body, want string }{
 	"ClusterService.GetCluster":  {`{}`, "describe the cluster"},
+	"ClusterService.GetUsage":    {`{}`, "describe the cluster"},
 	"TopicService.CreateTopic":   {`{"topic":{"name":"a"}}`, "create topic a"},
 	"TopicService.GetTopic":      {`{"name":"a"}`, "describe topic a"},
 	"TopicService.ListTopics":    {`{}`, "describe the cluster"},

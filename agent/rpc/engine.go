@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"time"
 
 	"github.com/splashdam/splashdam/agent"
 	"github.com/splashdam/splashdam/metadata"
@@ -24,6 +25,7 @@ type Engine interface {
 	TrimPartition(ctx context.Context, name string, p objectlog.Partition, logStart objectlog.Offset) (objectlog.Offset, error)
 	DescribePartitions(ctx context.Context, t metadata.Topic) []agent.PartitionInfo
 	Cluster(ctx context.Context) (agent.ClusterInfo, error)
+	Usage() (boot string, countedFor time.Duration, topics []agent.TopicUsage)
 
 	// Ready is nil while the agent can serve; an error that matches agent.Draining ends streams.
 	Ready() error

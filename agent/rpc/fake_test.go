@@ -31,6 +31,7 @@ type fakeEngine struct {
 	arrival   objectlog.Timestamp    // of every record without a time
 	sequences map[fakeProducer]int32 // next
 	info      agent.ClusterInfo      // GetCluster's answer
+	usage     []agent.TopicUsage     // of GetUsage's answer
 	partErr   map[fakePlace]error    // of a partition's reads
 	versions  int64                  // of topics
 	panics    bool                   // Cluster panics, and Wait once nothing holds it
@@ -474,4 +475,8 @@ func (f *fakeEngine) Cluster(context.Context) (agent.ClusterInfo, error) {
 		panic("secret words")
 	}
 	return f.info, f.fault
+}
+
+func (f *fakeEngine) Usage() (string, time.Duration, []agent.TopicUsage) {
+	return "boot", 90 * time.Second, f.usage
 }

@@ -30,6 +30,9 @@ type Config struct {
 	AllowedOrigins  []string         // of browsers, scheme://host[:port] or "*"; default none
 	Logger          *slog.Logger     // default slog.Default()
 
+	// Usage answers what was asked of the stores that charge for it, shown by GetUsage; nil: none does.
+	Usage func() []StoreUsage
+
 	// Authorize decides every call, and each topic of a call on its own; nil allows all, which is right only while
 	// nothing tells one caller from another. ErrUnauthenticated is answered as such, any other error as denied.
 	Authorize func(ctx context.Context, action Action, resource Resource) error
