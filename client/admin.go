@@ -218,6 +218,49 @@ func (c *Client) Cluster(ctx context.Context) (Cluster, error) {
 	return out, nil
 }
 
+// AgentUsage is what one agent asked of its stores, and did for topics, since it started.
+type AgentUsage struct {
+	Boot       string
+	CountedFor time.Duration   // how long it has been counting
+	Requests   []StoreRequests // empty where the stores charge nothing
+	Topics     []TopicBytes    // those with the most bytes; the others are one without a name
+}
+
+// StoreRequests counts requests to one store of one kind, for one cause.
+type StoreRequests struct {
+	Store    string // bucket or table
+	Kind     string // in the words of the store: put, get, put_item and so on
+	Cause    string // flush, commit, lease, snapshot, read or cluster
+	Requests int64  // that were sent, whatever came of them
+	Units    int64  // that the store charges: requests of a bucket, read or write units of a table
+	Bytes    int64  // of bodies and values, sent or answered
+}
+
+// TopicBytes counts bytes of record batches as they are stored.
+type TopicBytes struct {
+	Topic    string
+	Produced int64
+	Fetched  int64
+}
+
+// AgentUsage asks the agent that answers; each counts for itself, so a client of many addresses can't know which it was but by its boot.
+func (c *Client) AgentUsage(ctx context.Context) (AgentUsage, error) {
+	res, err := read(ctx, c, "get usage", c.cluster.GetUsage, &splashdamv1.GetUsageRequest{})
+	if err != nil {
+		return AgentUsage{}, err
+	}
+	out := AgentUsage{Boot: res.GetBootId(), CountedFor: res.GetCountedFor().AsDuration()}
+	for _, r := range res.GetRequests() {
+		out.Requests = append(out.Requests, StoreRequests{
+			Store: r.GetStore(), Kind: r.GetKind(), Cause: r.GetCause(), Requests: r.GetRequests(), Units: r.GetUnits(), Bytes: r.GetBytes(),
+		})
+	}
+	for _, t := range res.GetTopics() {
+		out.Topics = append(out.Topics, TopicBytes{Topic: t.GetTopic(), Produced: t.GetProducedBytes(), Fetched: t.GetFetchedBytes()})
+	}
+	return out, nil
+}
+
 func messageOf(t Topic) *splashdamv1.Topic {
 	return &splashdamv1.Topic{Name: t.Name, Partitions: t.Partitions, Settings: t.Settings, Etag: t.ETag}
 }

@@ -59,6 +59,7 @@ type fake struct {
 	misnumber int           // so many answers on streams carry another's number and a wrong offset
 	holdFetch chan struct{} // when set, a fetch waits for it to be closed before it answers what it found before
 	refuse    func(call string) error
+	usage     *splashdamv1.GetUsageResponse
 }
 
 type fakeTopic struct {
@@ -532,4 +533,11 @@ func impatient(f *fake) client.Config {
 // GetCluster tells no more than the producer asks for.
 func (f *fake) GetCluster(context.Context, *splashdamv1.GetClusterRequest) (*splashdamv1.GetClusterResponse, error) {
 	return &splashdamv1.GetClusterResponse{AutoCreatePartitions: f.autoMake}, nil
+}
+
+func (f *fake) GetUsage(context.Context, *splashdamv1.GetUsageRequest) (*splashdamv1.GetUsageResponse, error) {
+	if err := f.enter("GetUsage"); err != nil {
+		return nil, err
+	}
+	return f.usage, nil
 }
