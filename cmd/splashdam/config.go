@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"reflect"
@@ -19,21 +20,29 @@ import (
 // variable SPLASHDAM_NAME with underscores, the key in the YAML file name. Flags win over the environment, the
 // environment over the file, the file over the default.
 type Config struct {
-	Data   string `name:"data" default:"./splashdam-data" verbs:"dev segment" doc:"folder of the embedded stores"`
-	Listen string `name:"listen" default:"127.0.0.1:4510" verbs:"dev" doc:"address for clients, host:port; port 0 takes a free one"`
+	Bucket          string `name:"bucket" default:"" verbs:"agent cluster" doc:"address of the objects: s3://NAME/PREFIX?endpoint=URL&region=NAME&style=path, or file://FOLDER"`
+	Table           string `name:"table" default:"" verbs:"agent cluster" doc:"address of the log: dynamodb://NAME?endpoint=URL&region=NAME, or bolt://FOLDER"`
+	Data            string `name:"data" default:"./splashdam-data" verbs:"dev segment" doc:"folder of the embedded stores"`
+	Listen          string `name:"listen" default:"127.0.0.1:4510" verbs:"dev agent" doc:"address for clients, host:port; port 0 takes a free one"`
+	AdvertiseClient string `name:"advertise-client" default:"" verbs:"agent" doc:"host:port at which clients reach this agent; empty: the listen address, with this machine's name for a wildcard"`
+	AdvertisePeer   string `name:"advertise-peer" default:"" verbs:"agent" doc:"host:port at which other agents reach this agent; empty: not told"`
+	Zone            string `name:"zone" default:"" verbs:"agent" doc:"where the agent runs, such as an availability zone; at most 64 characters"`
+
 	// Off when empty. The listener answers anyone who can reach it, so it is held to loopback addresses.
-	MetricsListen string `name:"metrics-listen" default:"" verbs:"dev" doc:"loopback address for metrics and profiles, host:port; empty: off"`
+	MetricsListen string `name:"metrics-listen" default:"" verbs:"dev agent" doc:"loopback address for metrics and profiles, host:port; empty: off"`
 
-	BufferBytesMax  byteSize `name:"buffer-max" default:"256MiB" verbs:"dev" doc:"records held in memory until they are stored, 8MiB to 64GiB"`
-	MemoryBytesMax  byteSize `name:"call-memory-max" default:"256MiB" verbs:"dev" doc:"requests and answers held in memory by all calls together, 32MiB to 64GiB"`
-	SegmentBytesMax byteSize `name:"segment-max" default:"8MiB" verbs:"dev" doc:"stored size at which a segment is sealed, 64KiB to 256MiB"`
-	BlockCacheBytes byteSize `name:"cache-max" default:"256MiB" verbs:"dev" doc:"cache of what was read from segments, 1MiB to 1TiB"`
+	BufferBytesMax  byteSize `name:"buffer-max" default:"256MiB" verbs:"dev agent" doc:"records held in memory until they are stored, 8MiB to 64GiB"`
+	MemoryBytesMax  byteSize `name:"call-memory-max" default:"256MiB" verbs:"dev agent" doc:"requests and answers held in memory by all calls together, 32MiB to 64GiB"`
+	SegmentBytesMax byteSize `name:"segment-max" default:"8MiB" verbs:"dev agent" doc:"stored size at which a segment is sealed, 64KiB to 256MiB"`
+	BlockCacheBytes byteSize `name:"cache-max" default:"256MiB" verbs:"dev agent" doc:"cache of what was read from segments, 1MiB to 1TiB"`
 
-	AutoCreate     bool `name:"auto-create" default:"true" verbs:"dev" doc:"create an unknown topic when records are sent to it"`
-	AutoPartitions int  `name:"auto-partitions" default:"1" verbs:"dev" doc:"partitions of topics created so, 1 to 100000"`
+	FlushRate float64 `name:"flush-rate" default:"4" verbs:"agent" doc:"segments sealed by time per second once a burst of 4 is used, 0.1 to 1000: higher costs requests, lower latency"`
 
-	StopTimeout time.Duration `name:"stop-timeout" default:"30s" verbs:"dev" doc:"how long a graceful stop may take, 1s to 10m"`
-	LogLevel    string        `name:"log-level" default:"warn" verbs:"dev" doc:"debug, info, warn or error"`
+	AutoCreate     bool `name:"auto-create" default:"true" verbs:"dev agent" doc:"create an unknown topic when records are sent to it"`
+	AutoPartitions int  `name:"auto-partitions" default:"1" verbs:"dev agent" doc:"partitions of topics created so, 1 to 100000"`
+
+	StopTimeout time.Duration `name:"stop-timeout" default:"30s" verbs:"dev agent" doc:"how long a graceful stop may take, 1s to 10m"`
+	LogLevel    string        `name:"log-level" default:"warn" verbs:"dev agent" doc:"debug, info, warn or error"`
 
 	Server  string        `name:"server" default:"127.0.0.1:4510" verbs:"topic produce consume offsets bench" doc:"agents or a load balancer before them, host:port, several with commas"`
 	Timeout time.Duration `name:"timeout" default:"30s" verbs:"topic produce consume offsets bench" doc:"limit of one call to the agent, 100ms to 10m"`
@@ -50,6 +59,17 @@ func (c Config) Validate() error {
 	}
 	if _, err := netAddress(c.Listen); err != nil {
 		bad("listen", strconv.Quote(c.Listen), "host:port, such as 127.0.0.1:4510")
+	}
+	for name, address := range map[string]string{"advertise-client": c.AdvertiseClient, "advertise-peer": c.AdvertisePeer} {
+		if host, err := netAddress(address); address != "" && (err != nil || host == "") {
+			bad(name, strconv.Quote(address), "host:port, such as broker-1.example.net:4510")
+		}
+	}
+	if len(c.Zone) > 64 {
+		bad("zone", strconv.Quote(c.Zone), "at most 64 characters")
+	}
+	if c.FlushRate < 0.1 || c.FlushRate > 1000 {
+		bad("flush-rate", strconv.FormatFloat(c.FlushRate, 'g', -1, 64), "0.1 to 1000")
 	}
 	if c.MetricsListen != "" {
 		host, err := netAddress(c.MetricsListen)
@@ -222,6 +242,12 @@ func setField(field reflect.Value, value string) error {
 			return errors.New("a whole number without unit")
 		}
 		field.SetInt(int64(v))
+	case float64:
+		v, err := strconv.ParseFloat(value, 64)
+		if err != nil || math.IsNaN(v) {
+			return errors.New("a number")
+		}
+		field.SetFloat(v)
 	case time.Duration:
 		v, err := time.ParseDuration(value)
 		if err != nil {

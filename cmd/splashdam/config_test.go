@@ -54,7 +54,7 @@ func TestWrongSettingStopsWithItsNameAndTheAcceptedForm(t *testing.T) {
 		{"unit missing", []string{"SPLASHDAM_BUFFER_MAX=1000"}, nil, []string{"SPLASHDAM_BUFFER_MAX", `"1000"`, "such as 8MiB"}},
 		{"decimal unit", []string{"SPLASHDAM_BUFFER_MAX=8MB"}, nil, []string{"SPLASHDAM_BUFFER_MAX", "KiB, MiB"}},
 		{"duration without unit", []string{"SPLASHDAM_TIMEOUT=30"}, nil, []string{"SPLASHDAM_TIMEOUT", "500ms, 30s"}},
-		{"unknown variable", []string{"SPLASHDAM_DATADIR=x"}, nil, []string{"SPLASHDAM_DATADIR: unknown", "known settings: data"}},
+		{"unknown variable", []string{"SPLASHDAM_DATADIR=x"}, nil, []string{"SPLASHDAM_DATADIR: unknown", "known settings: bucket"}},
 		{"unknown in file", nil, []string{"--config", file("a.yaml", "datadir: x\n")}, []string{"setting datadir in the file: unknown"}},
 		{"nested in file", nil, []string{"--config", file("b.yaml", "data:\n  dir: x\n")}, []string{"setting data: want one plain value"}},
 		{"not YAML", nil, []string{"--config", file("c.yaml", "data: [\n")}, []string{"read config", "c.yaml"}},

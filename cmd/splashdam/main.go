@@ -1,5 +1,5 @@
-// Command splashdam is the broker and its tools in one binary: dev runs a whole broker on this machine, the other
-// verbs speak to a running one.
+// Command splashdam is the broker and its tools in one binary: dev runs a whole broker on this machine, agent one process of
+// a cluster, the other verbs speak to a running one.
 package main
 
 import (
@@ -65,7 +65,8 @@ func newRoot(env *environment) *cobra.Command {
 		Use:   "splashdam",
 		Short: "An event-streaming broker that keeps its records in object storage",
 		Long: `Splashdam is an event-streaming broker: topics, partitions, offsets, as in Kafka. Records live in an object
-store, order and metadata in one table. "splashdam dev" runs all of it on this machine.
+store, order and metadata in one table. "splashdam dev" runs all of it on this machine, "splashdam agent" one process
+of a cluster.
 
 Every flag that the configuration table of the README lists can also be set by an environment variable (SPLASHDAM_
 and the name in upper case) or in the YAML file named by --config. Flags win over the environment, the environment
@@ -87,7 +88,7 @@ written), 130 interrupted.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError("%w", err) })
 	root.PersistentFlags().StringVarP(&env.output, "output", "o", "text", "how results are printed: text or json")
 	root.PersistentFlags().String("config", "", "YAML file with settings")
-	root.AddCommand(newDev(env), newTopic(env), newProduce(env), newConsume(env), newOffsets(env),
+	root.AddCommand(newDev(env), newAgent(env), newCluster(env), newTopic(env), newProduce(env), newConsume(env), newOffsets(env),
 		newBench(env), newSegment(env), newVersion(env))
 	return root
 }

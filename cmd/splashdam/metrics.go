@@ -75,3 +75,9 @@ func (m storeMetrics) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(storeBytes, prometheus.CounterValue, float64(s.Bytes), m.store, s.Op, s.Outcome)
 	}
 }
+
+// countMetric is a counter that another one keeps.
+func countMetric(name, help, store string, count func() uint64) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: prometheus.Labels{"store": store}},
+		func() float64 { return float64(count()) })
+}

@@ -14,7 +14,7 @@ func TestReadmeListsEverySettingAsItIs(t *testing.T) {
 	}
 	var want strings.Builder
 	for _, s := range settings() {
-		fallback := "off"
+		fallback := "none"
 		if s.fallback != "" {
 			fallback = "`" + s.fallback + "`"
 		}

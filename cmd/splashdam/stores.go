@@ -1,110 +1,134 @@
 package main
 
 import (
-	"errors"
-	"fmt"
-	"io/fs"
+	"context"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/bolt"
+	"github.com/splashdam/splashdam/metadata/dynamo"
 	tablemetered "github.com/splashdam/splashdam/metadata/metered"
 	tableretry "github.com/splashdam/splashdam/metadata/retry"
+	tablethrottle "github.com/splashdam/splashdam/metadata/throttle"
 	"github.com/splashdam/splashdam/objectlog"
 	"github.com/splashdam/splashdam/objectlog/file"
+	"github.com/splashdam/splashdam/objectlog/hedge"
 	"github.com/splashdam/splashdam/objectlog/metered"
 	"github.com/splashdam/splashdam/objectlog/retry"
+	"github.com/splashdam/splashdam/objectlog/s3"
+	"github.com/splashdam/splashdam/objectlog/throttle"
+	storeusage "github.com/splashdam/splashdam/objectlog/usage"
 )
 
-// The two embedded stores inside the data folder.
-const (
-	bucketFolder = "bucket"
-	tableFile    = "table.db"
-)
+// bucketStore is a bucket as its address says, undecorated.
+type bucketStore struct {
+	objectlog.Bucket
+	prefix string              // of every key
+	usage  *storeusage.Counter // nil: its requests cost nothing
+	remote *s3.Bucket          // nil: it is embedded, so it is fit and there by being opened
+}
 
-// stores are the bucket and the table, decorated, of one data folder.
+// tableStore is a table as its address says, undecorated.
+type tableStore struct {
+	metadata.Table
+	usage  *storeusage.Counter // nil: its requests cost nothing
+	remote *dynamo.Table       // nil: it is embedded
+	close  func() error
+}
+
+// openBucket opens the bucket at an address.
+func openBucket(address string) (bucketStore, error) {
+	if folder, ok := strings.CutPrefix(address, "file://"); ok && folder != "" {
+		b, err := openFolder(folder)
+		if err != nil {
+			err = explainData(folder, err)
+		}
+		return b, err
+	}
+	if !strings.HasPrefix(address, "s3://") {
+		return bucketStore{}, usageError("bucket %q: want s3://NAME/PREFIX?endpoint=URL&region=NAME, or file://FOLDER", address)
+	}
+	cfg, prefix, err := s3.ParseAddress(address)
+	if err != nil {
+		return bucketStore{}, usage{err}
+	}
+	cfg.Usage = new(storeusage.Counter)
+	b, err := s3.Open(cfg)
+	return bucketStore{Bucket: b, prefix: prefix, usage: cfg.Usage, remote: b}, err
+}
+
+func openFolder(folder string) (bucketStore, error) {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return bucketStore{}, err
+	}
+	b, err := file.Open(folder)
+	return bucketStore{Bucket: b}, err
+}
+
+// openTable opens the table at an address.
+func openTable(ctx context.Context, address string) (tableStore, error) {
+	if folder, ok := strings.CutPrefix(address, "bolt://"); ok && folder != "" {
+		t, err := openFile(folder)
+		if err != nil {
+			err = explainData(folder, err)
+		}
+		return t, err
+	}
+	if !strings.HasPrefix(address, "dynamodb://") {
+		return tableStore{}, usageError("table %q: want dynamodb://NAME?endpoint=URL&region=NAME, or bolt://FOLDER", address)
+	}
+	cfg, err := dynamo.ParseAddress(address)
+	if err != nil {
+		return tableStore{}, usage{err}
+	}
+	cfg.Usage = new(storeusage.Counter)
+	t, err := dynamo.Open(ctx, cfg)
+	return tableStore{Table: t, usage: cfg.Usage, remote: t, close: func() error { return nil }}, err
+}
+
+func openFile(folder string) (tableStore, error) {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return tableStore{}, err
+	}
+	t, err := bolt.Open(folder)
+	if err != nil {
+		return tableStore{}, err
+	}
+	return tableStore{Table: t, close: t.Close}, nil
+}
+
+// stores are a bucket and a table, decorated.
 type stores struct {
 	bucket  objectlog.Bucket
 	table   metadata.Table
 	failure *readFailure // of either
-	close   func()
 }
 
-// openStores opens the stores of a data folder, or makes them in an empty one. Half a data folder is damage, never a
-// fresh start: the other half would be taken for empty.
-func openStores(folder string, registry *prometheus.Registry) (stores, error) {
-	hasBucket, err := hasEntries(filepath.Join(folder, bucketFolder))
-	if err != nil {
-		return stores{}, explainData(folder, err)
-	}
-	_, err = os.Stat(filepath.Join(folder, tableFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return stores{}, explainData(folder, err)
-	}
-	hasTable := err == nil
-	if hasBucket && !hasTable {
-		return stores{}, halfFolder(folder, tableFile)
-	}
-	if _, err := os.Stat(filepath.Join(folder, bucketFolder)); hasTable && errors.Is(err, fs.ErrNotExist) {
-		return stores{}, halfFolder(folder, bucketFolder)
-	}
-	// The bucket's folder first: a process killed between the two must not leave a table without it.
-	if err := os.MkdirAll(filepath.Join(folder, bucketFolder), 0o755); err != nil {
-		return stores{}, explainData(folder, err)
-	}
-	table, err := bolt.Open(folder)
-	if err != nil {
-		return stores{}, explainData(folder, err)
-	}
-	bucket, err := file.Open(filepath.Join(folder, bucketFolder))
-	if err != nil {
-		table.Close()
-		return stores{}, explainData(folder, err)
-	}
-	// One budget for both stores: in an outage the retries of one must not add to those of the other. Meters stand inside,
-	// so that they count what the disk was asked for.
+// decorate stacks what every request to the stores passes. From the store outwards: meters, which count what the store was asked for; gates,
+// which hold requests back while it throttles; the second attempt of a slow put; retries. One budget for the retries of both stores: in
+// an outage those of one must not add to those of the other.
+func decorate(bucket bucketStore, table tableStore, registry *prometheus.Registry) stores {
 	policy := retry.Policy{Budget: retry.NewBudget(50), Attempts: 4, Base: 5 * time.Millisecond, PauseMax: time.Second, Sleep: retry.Sleep, Random: rand.Uint64}
-	meteredBucket, meteredTable := metered.New(bucket, time.Now), tablemetered.New(table, time.Now)
-	registry.MustRegister(storeMetrics{"bucket", meteredBucket.Snapshot}, storeMetrics{"table", meteredTable.Snapshot})
+	objects, items := metered.New(bucket, time.Now), tablemetered.New(table, time.Now)
+	objectGate, itemGate := throttle.NewGate(rand.Uint64, retry.Sleep), throttle.NewGate(rand.Uint64, retry.Sleep)
 	failure := &readFailure{stopped: make(chan struct{})}
+
+	gated, hedged := objectlog.Bucket(throttle.New(objects, objectGate)), hedge.New(throttle.New(objects, objectGate), time.Now)
+	if bucket.remote != nil { // a disk that is slow gets no faster by being asked twice
+		gated = hedged
+	}
+	registry.MustRegister(storeMetrics{"bucket", objects.Snapshot}, storeMetrics{"table", items.Snapshot},
+		countMetric("splashdam_store_throttled_total", "Answers that asked for fewer requests.", "bucket", objectGate.Throttled),
+		countMetric("splashdam_store_throttled_total", "Answers that asked for fewer requests.", "table", itemGate.Throttled),
+		countMetric("splashdam_store_hedged_total", "Puts that were sent a second time because the first took long.", "bucket", hedged.Hedged))
 	return stores{
-		bucket:  watchedBucket{retry.New(meteredBucket, policy), failure},
-		table:   watchedTable{tableretry.New(meteredTable, policy), failure},
+		bucket:  watchedBucket{retry.New(gated, policy), failure},
+		table:   watchedTable{tableretry.New(tablethrottle.New(items, itemGate), policy), failure},
 		failure: failure,
-		close:   func() { table.Close() },
-	}, nil
-}
-
-func halfFolder(folder, missing string) error {
-	return &terminalError{op: "open", object: folder, cause: fmt.Errorf("%s is missing, the rest of the data is there", missing),
-		hint: "put it back, or start with an empty folder: --data FOLDER"}
-}
-
-func hasEntries(folder string) (bool, error) {
-	entries, err := os.ReadDir(folder)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
 	}
-	return len(entries) > 0, err
-}
-
-// explainData puts into words what can be wrong with a data folder, and what to do about it.
-func explainData(folder string, err error) error {
-	e := &terminalError{op: "open", object: folder, cause: err}
-	switch {
-	case strings.Contains(err.Error(), "another process has it open"): // metadata/bolt's words; nobody else needs to tell them apart
-		e.cause, e.hint = errors.New("another process has it open"), "stop it, or choose another folder with --data"
-	case errors.Is(err, syscall.ENOSPC):
-		e.hint = "free some space; nothing acknowledged is lost"
-	case errors.Is(err, fs.ErrPermission):
-		e.hint = "the folder must be writable for this user"
-	}
-	return e
 }
