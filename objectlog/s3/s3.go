@@ -1,9 +1,27 @@
-// Package s3 is a Bucket on an S3-compatible object store.
+// Package s3 is a Bucket on an S3-compatible object store: Amazon S3, MinIO, and whatever else honours If-None-Match on a PUT.
+//
+// minio-go builds, signs and decodes the requests. What came of a request is judged by exchange, below the SDK: the SDK takes more
+// statuses for success than the contract of Put allows, waits and repeats on its own, and loses the causes of network errors. So it is shown
+// nothing but successes and one answer on which it gives up at once, and the methods here ask the exchange.
+//
+// One Put is one HTTP request up to 64 MiB. The payload is not part of the signature, over plain HTTP too: hashing it with SHA-256 would cost
+// more than everything else that the client does. A CRC32C that the store verifies stands in for it. Nonce, and CRC32C once more, are kept as
+// user metadata, because every store keeps those, and answers them in a HEAD, while the checksum of an object in parts is a matter of taste.
+//
+// Not promised: anything with a store that a self-test of Check finds wanting, and keys of which one is the other's folder ("a" and
+// "a/b"), which MinIO refuses.
 package s3
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"github.com/splashdam/splashdam/objectlog"
 	"github.com/splashdam/splashdam/objectlog/usage"
@@ -22,47 +40,108 @@ type Config struct {
 	Usage     *usage.Counter    // counts every request that is sent; nil: nobody counts
 }
 
-// ParseAddress reads s3://bucket/prefix?endpoint=URL&region=NAME&style=path|host. The prefix of keys, which may be empty, is the caller's.
-func ParseAddress(address string) (cfg Config, prefix string, err error) {
-	panic("objectlog/s3: to be written")
-}
-
 // Bucket is a Bucket on an S3-compatible object store.
-type Bucket struct{}
-
-// Open prepares the client. It sends nothing: Check does.
-func Open(cfg Config) (*Bucket, error) { panic("objectlog/s3: to be written") }
-
-// Create makes the bucket; one that exists and is ours is no error. For first steps and tests: in production people make buckets.
-func (b *Bucket) Create(ctx context.Context) error { panic("objectlog/s3: to be written") }
-
-// Check finds out, before anything depends on it, whether the bucket is fit for a cluster under the prefix. The error names every problem
-// and what to do about it.
-func (b *Bucket) Check(ctx context.Context, prefix string) error {
-	panic("objectlog/s3: to be written")
+type Bucket struct {
+	name   string
+	region string
+	host   string // of the endpoint, for people
+	sdk    minio.Core
+	chain  *chain
 }
 
 var _ objectlog.Bucket = (*Bucket)(nil)
 
-// Put implements objectlog.Bucket.
-func (b *Bucket) Put(ctx context.Context, key string, body []byte, nonce objectlog.UUID) error {
-	panic("objectlog/s3: to be written")
+// Open prepares the client. It sends nothing: Check does.
+func Open(cfg Config) (*Bucket, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	endpoint, secure := "s3.amazonaws.com", true // the SDK finds the region's own host
+	if cfg.Endpoint != "" {
+		u, err := url.Parse(cfg.Endpoint)
+		if err != nil {
+			return nil, err
+		}
+		endpoint, secure = u.Host, u.Scheme == "https"
+	}
+	transport := cfg.Transport
+	if transport == nil {
+		transport = newTransport()
+	}
+	style := minio.BucketLookupDNS
+	if cfg.PathStyle {
+		style = minio.BucketLookupPath
+	}
+	chain := newChain(time.Now)
+	sdk, err := minio.NewCore(endpoint, &minio.Options{
+		Creds: credentials.New(chain), Secure: secure, Region: cfg.Region, BucketLookup: style,
+		Transport:  &wire{next: transport, usage: cfg.Usage},
+		MaxRetries: 1, // attempts
+	})
+	if err != nil {
+		return nil, err
+	}
+	sdk.SetS3EnableDualstack(false) // the plain host of the region: what VPC endpoints and allow-lists expect
+	return &Bucket{name: cfg.Bucket, region: cfg.Region, host: endpoint, sdk: *sdk, chain: chain}, nil
 }
 
-// Get implements objectlog.Bucket.
-func (b *Bucket) Get(ctx context.Context, key string, extent objectlog.Extent) ([]byte, error) {
-	panic("objectlog/s3: to be written")
-}
-
-// List implements objectlog.Bucket.
-func (b *Bucket) List(ctx context.Context, prefix, after string, limit int) ([]objectlog.ObjectInfo, error) {
-	panic("objectlog/s3: to be written")
+// Create makes the bucket; one that exists and is ours is no error. For first steps and tests: in production people make buckets.
+func (b *Bucket) Create(ctx context.Context) error {
+	err := b.do(ctx, &exchange{kind: createBucket}, func(ctx context.Context) error {
+		return b.sdk.MakeBucket(ctx, b.name, minio.MakeBucketOptions{Region: b.region})
+	})
+	if r := (*refusal)(nil); errors.As(err, &r) && r.code == "BucketAlreadyOwnedByYou" {
+		return nil
+	}
+	return err
 }
 
 // Delete implements objectlog.Bucket.
-func (b *Bucket) Delete(ctx context.Context, key string) error { panic("objectlog/s3: to be written") }
-
-// Stat implements objectlog.Bucket.
-func (b *Bucket) Stat(ctx context.Context, key string) (objectlog.ObjectInfo, error) {
-	panic("objectlog/s3: to be written")
+func (b *Bucket) Delete(ctx context.Context, key string) error {
+	err := b.do(ctx, &exchange{kind: remove, key: key}, func(ctx context.Context) error {
+		return b.sdk.RemoveObject(ctx, b.name, key, minio.RemoveObjectOptions{})
+	})
+	if errors.Is(err, objectlog.ErrNotFound) {
+		return nil
+	}
+	return err
 }
+
+// do runs one call of the SDK and answers what really came of it. The error, if any, names the operation and the object.
+func (b *Bucket) do(ctx context.Context, x *exchange, call func(ctx context.Context) error) error {
+	bounded, cancel := context.WithTimeoutCause(ctx, patience(x.bytes), errHung)
+	defer cancel()
+	err := ctx.Err()
+	if err == nil {
+		err = call(context.WithValue(bounded, exchangeKey{}, x))
+	}
+	answered := minio.ErrorResponse{}
+	switch {
+	case x.err != nil:
+		err = x.err
+	case errors.As(err, &answered) && x.header != nil: // a 200 with an error in its body, as the end of an upload in parts can have
+		err = &refusal{status: http.StatusOK, code: answered.Code, message: answered.Message}
+	}
+	if err == nil {
+		err = ctx.Err() // the SDK ends a list silently
+	}
+	if err == nil {
+		return nil
+	}
+	return b.explain(ctx, x, err)
+}
+
+var errHung = errors.New("the store did not answer in time")
+
+// patience bounds one request, connecting and body included. A store that has hung, or a network that swallows packets, is noticed by
+// nobody else: TCP waits for a quarter of an hour. The time by size allows for a link of half a megabit a second.
+func patience(bytes int64) time.Duration {
+	return answerMax + time.Duration(bytes)*16*time.Second>>20
+}
+
+// answerMax is how long a store may take for what has no size: MinIO on a disk that is busy with other things was seen to take several
+// seconds, Amazon S3 asks clients to wait for tens of them.
+const answerMax = 30 * time.Second
+
+// location names an object, or the bucket, for people.
+func (b *Bucket) location(key string) string { return strings.TrimSuffix("s3://"+b.name+"/"+key, "/") }

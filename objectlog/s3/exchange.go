@@ -1,0 +1,182 @@
+package s3
+
+import (
+	"bytes"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/splashdam/splashdam/objectlog"
+	"github.com/splashdam/splashdam/objectlog/usage"
+)
+
+// kind is a sort of request.
+type kind struct {
+	name       string // in usage.Counter
+	verb       string // in errors
+	permission string // that the credentials want for it
+	writes     bool
+	free       bool
+	success    []int
+}
+
+var (
+	put      = kind{name: "put", verb: "put", permission: "s3:PutObject", writes: true, success: []int{200}}
+	get      = kind{name: "get", verb: "get", permission: "s3:GetObject", success: []int{200, 206}}
+	head     = kind{name: "head", verb: "stat", permission: "s3:GetObject", success: []int{200}}
+	compare  = kind{name: "head", verb: "compare", permission: "s3:GetObject", writes: true, success: []int{200}} // of a put that was refused
+	list     = kind{name: "list", verb: "list", permission: "s3:ListBucket", success: []int{200}}
+	remove   = kind{name: "delete", verb: "delete", permission: "s3:DeleteObject", free: true, success: []int{200, 204}}
+	create   = kind{name: "create_multipart", verb: "begin parts of", permission: "s3:PutObject", writes: true, success: []int{200}}
+	upload   = kind{name: "upload_part", verb: "put part of", permission: "s3:PutObject", writes: true, success: []int{200}}
+	complete = kind{name: "complete_multipart", verb: "complete parts of", permission: "s3:PutObject", writes: true, success: []int{200}}
+	abort    = kind{name: "abort_multipart", verb: "abort parts of", permission: "s3:AbortMultipartUpload", free: true, success: []int{200, 204}}
+
+	createBucket  = kind{name: "put", verb: "create bucket", permission: "s3:CreateBucket", success: []int{200}}
+	getVersioning = kind{name: "get", verb: "read versioning of", permission: "s3:GetBucketVersioning", success: []int{200}}
+	getLock       = kind{name: "get", verb: "read object lock of", permission: "s3:GetBucketObjectLockConfiguration", success: []int{200}}
+	getLifecycle  = kind{name: "get", verb: "read lifecycle rules of", permission: "s3:GetLifecycleConfiguration", success: []int{200}}
+)
+
+// exchange is one request and what came of it.
+type exchange struct {
+	kind
+	key   string
+	bytes int64    // that move, as far as is known before
+	body  *payload // nil: what the SDK made
+
+	header http.Header // of a success
+	err    error       // why it was none: a *refusal if the store answered, else what the network said
+}
+
+type exchangeKey struct{}
+
+// refusal is an answer of the store, or of whatever is at its address, that is no success.
+type refusal struct {
+	status  int
+	code    string // of S3; empty if there was no body that S3 would send
+	message string
+	region  string // that the bucket is said to be in
+	text    bool   // the body is HTML, or otherwise nothing of S3
+	ahead   time.Duration
+}
+
+func (r *refusal) Error() string {
+	switch {
+	case r.text:
+		return fmt.Sprintf("HTTP %d with a body that is not S3's: %s", r.status, r.message)
+	case r.code == "":
+		return fmt.Sprintf("HTTP %d", r.status)
+	}
+	return fmt.Sprintf("HTTP %d %s: %s", r.status, r.code, strings.TrimSuffix(r.message, "."))
+}
+
+// wire is what the SDK sends through.
+type wire struct {
+	next  http.RoundTripper
+	usage *usage.Counter
+}
+
+// RoundTrip implements http.RoundTripper. It answers successes as they are, and everything else as one answer that the SDK neither repeats
+// nor sleeps after; the truth is in the exchange.
+func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
+	x := req.Context().Value(exchangeKey{}).(*exchange)
+	sent := *req
+	if x.body != nil && req.Body != nil {
+		sent.Body = x.body.open()
+		// net/http repeats the request by itself only if a connection that was kept turns out closed before anything was written.
+		sent.GetBody = func() (io.ReadCloser, error) { return x.body.open(), nil }
+	}
+	resp, err := w.next.RoundTrip(&sent)
+	w.count(x, &sent, resp)
+	if err != nil {
+		x.err = err
+		return settled(req), nil
+	}
+	if err := x.judge(resp); err != nil {
+		resp.Body.Close()
+		x.err = err
+		return settled(req), nil
+	}
+	x.header = resp.Header
+	return resp, nil
+}
+
+func (w *wire) count(x *exchange, req *http.Request, resp *http.Response) {
+	bytes, units := max(req.ContentLength, 0), 1
+	if resp != nil && req.Method == http.MethodGet {
+		bytes += max(resp.ContentLength, 0)
+	}
+	if x.free {
+		units = 0
+	}
+	w.usage.Add(x.name, causeOf(x), units, int(bytes))
+}
+
+func causeOf(x *exchange) usage.Cause {
+	switch folder := objectlog.Folder(x.key); {
+	case folder == "snap":
+		return usage.Snapshot
+	case folder == "seg" && x.writes:
+		return usage.Flush
+	case folder == "seg" && x.name != remove.name:
+		return usage.Read
+	}
+	return usage.Cluster
+}
+
+// judge answers nil if the store says that it did what was asked.
+func (x *exchange) judge(resp *http.Response) error {
+	foreign := strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html")
+	if slices.Contains(x.success, resp.StatusCode) && !foreign {
+		// A gateway that answers 200 to everything stores nothing. What stores an object names its content.
+		if (x.name == put.name && x.key != "" || x.name == upload.name) && resp.Header.Get("Etag") == "" {
+			return &refusal{status: resp.StatusCode, text: true, message: "it stored nothing, because it names no ETag"}
+		}
+		return nil
+	}
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, refusalBytesMax))
+	r := &refusal{status: resp.StatusCode, region: resp.Header.Get("X-Amz-Bucket-Region"), code: resp.Header.Get("X-Minio-Error-Code")}
+	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		r.ahead = time.Since(date)
+	}
+	r.message = strings.Trim(resp.Header.Get("X-Minio-Error-Desc"), `"`)
+	var parsed struct {
+		XMLName               xml.Name `xml:"Error"`
+		Code, Message, Region string
+	}
+	switch err := xml.Unmarshal(body, &parsed); {
+	case err == nil:
+		r.code, r.message = parsed.Code, parsed.Message
+		if parsed.Region != "" {
+			r.region = parsed.Region
+		}
+	case len(bytes.TrimSpace(body)) > 0:
+		r.text, r.message = true, excerpt(body)
+	}
+	return r
+}
+
+const refusalBytesMax = 64 << 10
+
+// excerpt is the beginning of a body on one line.
+func excerpt(body []byte) string {
+	words := strings.Join(strings.Fields(strings.ToValidUTF8(string(body), "?")), " ")
+	if len(words) > 120 {
+		words = words[:120] + "..."
+	}
+	return fmt.Sprintf("%q", words)
+}
+
+// settled is what the SDK is told of a request that did not succeed.
+func settled(req *http.Request) *http.Response {
+	const body = "<Error><Code>Settled</Code><Message>the exchange knows</Message></Error>"
+	return &http.Response{
+		StatusCode: http.StatusBadRequest, Status: "400 Bad Request", Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)), Request: req,
+	}
+}

@@ -1,0 +1,199 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/minio/minio-go/v7"
+
+	"github.com/splashdam/splashdam/localstack"
+	"github.com/splashdam/splashdam/objectlog"
+	"github.com/splashdam/splashdam/objectlog/objectlogtest"
+	"github.com/splashdam/splashdam/objectlog/usage"
+)
+
+// servers are the stores of this test run, each started by the first test that wants it.
+var servers = struct {
+	sync.Mutex
+	started map[localstack.Engine]*localstack.Server
+}{started: map[localstack.Engine]*localstack.Server{}}
+
+func TestMain(m *testing.M) {
+	if os.Getenv("SPLASHDAM_TEST_S3") == "" {
+		os.Setenv("AWS_ACCESS_KEY_ID", localstack.AccessKey)
+		os.Setenv("AWS_SECRET_ACCESS_KEY", localstack.SecretKey)
+		os.Unsetenv("AWS_SESSION_TOKEN")
+	}
+	code := m.Run()
+	for _, server := range servers.started {
+		server.Kill()
+	}
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// endpoint answers where the engine listens; with SPLASHDAM_TEST_S3 that store stands in for all.
+func endpoint(t testing.TB, engine localstack.Engine) string {
+	t.Helper()
+	if given := os.Getenv("SPLASHDAM_TEST_S3"); given != "" {
+		return given
+	}
+	servers.Lock()
+	defer servers.Unlock()
+	if server := servers.started[engine]; server != nil {
+		return server.Endpoint
+	}
+	server, err := localstack.Start(context.Background(), localstack.Config{Engine: engine})
+	if errors.Is(err, localstack.ErrMissing) && os.Getenv("CI") == "" {
+		t.Skipf("not run against %s: %v", engine, err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	servers.started[engine] = server
+	return server.Endpoint
+}
+
+// realBucket opens a fresh bucket of the engine, which is removed at the end.
+func realBucket(t testing.TB, engine localstack.Engine, counter *usage.Counter) *Bucket {
+	t.Helper()
+	transport := newTransport()
+	t.Cleanup(transport.CloseIdleConnections)
+	b, err := Open(Config{
+		Bucket: "test-" + newNonce().String(), Endpoint: endpoint(t, engine), PathStyle: true, Transport: transport, Usage: counter,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Create(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		removeBucket(ctx, t, b)
+	})
+	return b
+}
+
+func removeBucket(ctx context.Context, t testing.TB, b *Bucket) {
+	infos, err := b.List(ctx, "", "", 1000)
+	for _, info := range infos {
+		err = errors.Join(err, b.Delete(ctx, info.Key))
+	}
+	err = errors.Join(err, b.do(ctx, &exchange{kind: remove}, func(ctx context.Context) error {
+		return b.sdk.RemoveBucketWithOptions(ctx, b.name, minio.RemoveBucketOptions{})
+	}))
+	if err != nil {
+		t.Errorf("clean up: %v", err)
+	}
+}
+
+func engines(t *testing.T, run func(t *testing.T, engine localstack.Engine)) {
+	for _, engine := range []localstack.Engine{localstack.MinIO, localstack.Ministack} {
+		t.Run(string(engine), func(t *testing.T) { run(t, engine) })
+		if os.Getenv("SPLASHDAM_TEST_S3") != "" {
+			return
+		}
+	}
+}
+
+func TestBucketKeepsItsContract(t *testing.T) {
+	engines(t, func(t *testing.T, engine localstack.Engine) {
+		b := realBucket(t, engine, nil)
+		objectlogtest.Run(t, func(*testing.T) objectlog.Bucket { return b })
+	})
+}
+
+func TestCheckPassesAFreshBucketAndLeavesNothing(t *testing.T) {
+	engines(t, func(t *testing.T, engine localstack.Engine) {
+		b := realBucket(t, engine, nil)
+		if err := b.Check(t.Context(), "some/prefix"); err != nil {
+			t.Errorf("check: %v", err)
+		}
+		if infos, err := b.List(t.Context(), "", "", 10); err != nil || len(infos) != 0 {
+			t.Errorf("after the check: %v, %v; want an empty bucket", infos, err)
+		}
+	})
+}
+
+func TestCreateOfABucketThatIsOursIsNoError(t *testing.T) {
+	engines(t, func(t *testing.T, engine localstack.Engine) {
+		if err := realBucket(t, engine, nil).Create(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestPutAbove64MiBIsWholeAndConditional(t *testing.T) {
+	engines(t, func(t *testing.T, engine localstack.Engine) {
+		counter := &usage.Counter{}
+		b := realBucket(t, engine, counter)
+		body := make([]byte, singleMax+5)
+		for i := range body {
+			body[i] = byte(i) ^ byte(i>>13)
+		}
+		nonce := newNonce()
+		key := "c/seg/00/large"
+		if err := b.Put(t.Context(), key, body, nonce); err != nil {
+			t.Fatal(err)
+		}
+		info, err := b.Stat(t.Context(), key)
+		if want := contentFor(body, nonce); err != nil || (content{info.Nonce, info.Bytes, info.CRC32C}) != want {
+			t.Errorf("stat %+v, %v; want %+v", info, err, want)
+		}
+		if err := b.Put(t.Context(), key, body, nonce); err != nil {
+			t.Errorf("the same put again: %v", err)
+		}
+		body[77]++
+		if err := b.Put(t.Context(), key, body, nonce); !errors.Is(err, objectlog.ErrExists) {
+			t.Errorf("a put of other bytes: %v, want ErrExists", err)
+		}
+		body[77]--
+		part, err := b.Get(t.Context(), key, objectlog.Extent{})
+		if err != nil || string(part) != string(body) {
+			t.Errorf("get answers %d bytes, %v; want the %d that were put", len(part), err, len(body))
+		}
+		got := map[string]uint64{}
+		for _, line := range counter.Lines() {
+			if line.Cause == usage.Flush || line.Kind == "abort_multipart" {
+				got[line.Kind] = line.Requests
+			}
+		}
+		want := "map[abort_multipart:2 complete_multipart:3 create_multipart:3 head:2 upload_part:15]"
+		if fmt.Sprint(got) != want {
+			t.Errorf("requests %v, want %s", got, want)
+		}
+	})
+}
+
+func TestCheckOfAnAbsentBucketSaysSo(t *testing.T) {
+	engines(t, func(t *testing.T, engine localstack.Engine) {
+		b, err := Open(Config{Bucket: "absent-bucket", Endpoint: endpoint(t, engine), PathStyle: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Check(t.Context(), "p"); err == nil || !strings.Contains(err.Error(), "create the bucket absent-bucket") {
+			t.Errorf("check: %v", err)
+		}
+		if _, err := b.Stat(t.Context(), "p/x"); err == nil || errors.Is(err, objectlog.ErrNotFound) {
+			t.Errorf("stat in an absent bucket: %v, want an error other than ErrNotFound", err)
+		}
+		if _, err := b.Get(t.Context(), "p/x", objectlog.Extent{}); err == nil || errors.Is(err, objectlog.ErrNotFound) {
+			t.Errorf("get in an absent bucket: %v, want an error other than ErrNotFound", err)
+		}
+	})
+}
