@@ -32,6 +32,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/objectlog/usage"
@@ -90,6 +91,8 @@ func Open(ctx context.Context, cfg Config) (*Table, error) {
 		o.Credentials = t.keys.cache
 		o.HTTPClient = &sender{t.http}
 		o.Retryer, o.RetryMaxAttempts = aws.NopRetryer{}, 0
+		o.DisableValidateResponseChecksum = true                                    // the sender does it
+		o.Logger = logging.Nop{}                                                    // what it has to say is in the errors
 		o.EndpointDiscovery.EnableEndpointDiscovery = aws.EndpointDiscoveryDisabled // one request per call
 	})
 	t.where = "DynamoDB in " + chain.Region

@@ -71,7 +71,7 @@ func (t *Table) explain(c *call, err error) error {
 		t.explainCode(f, c, api)
 	case c.status >= http.StatusInternalServerError:
 		f.cause = fmt.Sprintf("HTTP %d %s", c.status, http.StatusText(c.status))
-		f.remedy = "the server, or a proxy before it, is unwell; it is tried again"
+		f.remedy = "the server, or a proxy before it, is unwell"
 	default:
 		f.cause = fmt.Sprintf("answer of HTTP %d, content type %q, is not DynamoDB's (%v)", c.status, c.contentType, last(err))
 		f.remedy = "check the endpoint: another service or a proxy answers there"
@@ -118,7 +118,7 @@ func (t *Table) explainCode(f *failure, c *call, api smithy.APIError) {
 		f.remedy = fmt.Sprintf("there is no table %s: splashdam cluster init makes it; else check its name, endpoint and region", t.name)
 	default:
 		if c.status >= http.StatusInternalServerError {
-			f.remedy = "the server is unwell; it is tried again"
+			f.remedy = "the server is unwell"
 		}
 	}
 }

@@ -6,9 +6,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -94,12 +96,15 @@ func (c *call) receive(resp *http.Response) error {
 	if closing := resp.Body.Close(); err == nil && closing != nil {
 		err = closing
 	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	if err == nil {
+		err = checkSum(resp.Header.Get("X-Amz-Crc32"), body)
+	}
 	if err != nil {
 		return fmt.Errorf("read the answer: %w", err)
 	}
 	c.status, c.contentType, c.received = resp.StatusCode, resp.Header.Get("Content-Type"), time.Now()
 	c.date, _ = http.ParseTime(resp.Header.Get("Date"))
-	resp.Body = io.NopCloser(bytes.NewReader(body))
 	object := bytes.HasPrefix(bytes.TrimLeft(body, " \r\n\t"), []byte("{"))
 	switch {
 	case len(body) > answerBytesMax:
@@ -107,6 +112,18 @@ func (c *call) receive(resp *http.Response) error {
 	case resp.StatusCode < 400 && resp.StatusCode != http.StatusOK, resp.StatusCode < 500 && !object:
 		// An empty 200 would otherwise pass for a put that was applied.
 		return errForeign
+	}
+	return nil
+}
+
+// checkSum compares the body with DynamoDB's checksum of it, if there is one. The SDK would only log that it does not match.
+func checkSum(header string, body []byte) error {
+	if header == "" {
+		return nil
+	}
+	want, err := strconv.ParseUint(header, 10, 32)
+	if got := crc32.ChecksumIEEE(body); err != nil || uint64(got) != want {
+		return fmt.Errorf("damaged on its way: CRC32 %d, the server says %q", got, header)
 	}
 	return nil
 }
