@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// boundMin is where the pauses begin: two or three requests to a store that is not overloaded take as long.
+	// boundMin is where the pauses begin: half of it on average, which one throttled answer in a busy second does not make anybody notice.
 	boundMin = 50 * time.Millisecond
 	// boundMax is well below the time of a lease: renewals pass the gate too, and one that waits must not lose the shard.
 	boundMax = time.Second
