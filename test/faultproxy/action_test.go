@@ -90,6 +90,7 @@ func TestHoldKeepsNoMoreThanItsBounds(t *testing.T) {
 		do(t, c, "PUT", p.Endpoint+"/b/3", "")
 	}
 	same(t, "held", p.Held(), heldMax)
+	same(t, "memory still taken", p.held.bytes, 0)
 }
 
 func TestTwiceGivesTheSecondAnswer(t *testing.T) {
@@ -99,6 +100,7 @@ func TestTwiceGivesTheSecondAnswer(t *testing.T) {
 	same(t, "landed", s.saw(), "PUT /b/k, PUT /b/k")
 	same(t, "fault", p.Faults()[0].Answer, "200, then 412")
 	same(t, "forwarded", p.Counts()["put"].Forwarded, 2)
+	same(t, "memory still taken", p.held.bytes, 0)
 }
 
 func TestStatusSpeaksTheLanguageOfTheStore(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -121,9 +122,10 @@ func (c *client) hold(req *request, d decision) error {
 }
 
 func (c *client) twice(req *request, d decision) error {
-	if err := req.body.load(heldBytesMax); err != nil {
+	if err := c.p.held.load(req); err != nil {
 		return c.cut(req, d, "not sent twice: "+err.Error())
 	}
+	defer c.p.held.unload(req)
 	first, err := c.link.swallow(req, d.up)
 	if err != nil {
 		return c.cut(req, d, first)
@@ -248,8 +250,9 @@ func newFlipped(w io.Writer, length int64, draw uint64) *flipped {
 
 func (f *flipped) Write(b []byte) (int, error) {
 	if f.at >= 0 && f.at < int64(len(b)) {
-		b[f.at] ^= 1 << f.bit // the buffer is io.Copy's, or a copy of ours in memory that is read once
+		b = slices.Clone(b)
+		b[f.at] ^= 1 << f.bit
 	}
-	f.at -= int64(len(b))
+	f.at -= int64(len(b)) // below 0: done
 	return f.w.Write(b)
 }

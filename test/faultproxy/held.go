@@ -7,18 +7,18 @@ import (
 
 const (
 	heldMax      = 1000
-	heldBytesMax = 64 << 20
+	heldBytesMax = 64 << 20 // of the bodies
 )
 
 // held keeps requests that land later. Beyond its bounds a request is cut off without landing, and the record says so.
 type held struct {
 	mu       sync.Mutex
 	requests []*request // oldest first; loaded
-	bytes    int64      // of their bodies
+	bytes    int64      // of bodies in memory, theirs and of what is sent twice just now
 }
 
-// keep reads the rest of a request and keeps it.
-func (h *held) keep(req *request) error {
+// load reads the rest of a request into memory, within what is left of it. Who calls it calls unload when the body is not needed any more.
+func (h *held) load(req *request) error {
 	h.mu.Lock()
 	free := heldBytesMax - h.bytes
 	h.mu.Unlock()
@@ -27,15 +27,38 @@ func (h *held) keep(req *request) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if n := int64(len(req.body.data)); len(h.requests) == heldMax || h.bytes+n > heldBytesMax {
-		return fmt.Errorf("%d requests and %d bytes are held already", len(h.requests), h.bytes)
+	if n := int64(len(req.body.data)); h.bytes+n > heldBytesMax {
+		return errTooLong
 	}
-	h.requests = append(h.requests, req)
 	h.bytes += int64(len(req.body.data))
 	return nil
 }
 
-// take removes the oldest request; nil: none is held.
+func (h *held) unload(req *request) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.bytes -= int64(len(req.body.data))
+}
+
+// keep reads the rest of a request and keeps it.
+func (h *held) keep(req *request) error {
+	if err := h.load(req); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	full := len(h.requests) == heldMax
+	if !full {
+		h.requests = append(h.requests, req)
+	}
+	h.mu.Unlock()
+	if full {
+		h.unload(req)
+		return fmt.Errorf("%d requests are held already", heldMax)
+	}
+	return nil
+}
+
+// take removes the oldest request, whose body stays loaded; nil: none is held.
 func (h *held) take() *request {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -45,7 +68,6 @@ func (h *held) take() *request {
 	req := h.requests[0]
 	h.requests[0] = nil
 	h.requests = h.requests[1:]
-	h.bytes -= int64(len(req.body.data))
 	return req
 }
 
@@ -77,6 +99,7 @@ func (p *Proxy) Release(n int) []Fault {
 			break
 		}
 		summary, _ := l.swallow(req, nil)
+		p.held.unload(req)
 		late = append(late, p.record.fault(req, "released", summary))
 	}
 	return late

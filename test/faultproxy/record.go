@@ -12,14 +12,14 @@ import (
 // faultsMax is how many faults are remembered; the log has them all.
 const faultsMax = 10_000
 
-// Fault is what the proxy did to one request.
+// Fault is what the proxy did to one request, or, with action pass, why it could not be passed on.
 type Fault struct {
 	AtMillis int64  `json:"atMillis"` // since the proxy started
 	N        int64  `json:"n"`        // of the request, among all that the proxy saw, from 1
 	Kind     string `json:"kind"`
 	Key      string `json:"key"`
 	Action   string `json:"action"`
-	Answer   string `json:"answer"` // of the target, as "412 PreconditionFailed"; empty: there was none
+	Answer   string `json:"answer"` // of the target, as "412 PreconditionFailed", or why there was none; empty: it was not asked
 }
 
 func (f Fault) String() string {

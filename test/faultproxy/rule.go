@@ -126,7 +126,7 @@ type decision struct {
 func (d decision) String() string {
 	words := []string{cmp.Or(string(d.Do), "pass")}
 	if d.Do == Status {
-		words = append(words, strings.TrimSpace(fmt.Sprintf("%d %s", d.Status, d.Error)))
+		words = append(words, strings.TrimPrefix(strings.TrimSuffix(fmt.Sprintf("%d %s", d.Status, d.Error), " "), "0 "))
 	}
 	if d.Forwarded {
 		words = append(words, "forwarded")

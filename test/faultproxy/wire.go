@@ -22,7 +22,7 @@ const (
 	lengthToTheEnd = -2 // of the connection
 )
 
-var errTooLong = errors.New("body is longer than what is kept in memory")
+var errTooLong = errors.New("body is longer than the memory that is left for bodies")
 
 // readHead reads the first line and the fields of a message, through the empty line.
 func readHead(r *bufio.Reader) ([]byte, error) {
