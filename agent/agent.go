@@ -112,7 +112,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	outer, end := context.WithCancel(broken)
 	defer end()
 	defer context.AfterFunc(ctx, end)()
-	for _, f := range []func(context.Context) error{a.settle, a.retire, a.retain, a.heartbeat} {
+	for _, f := range []func(context.Context) error{a.settle, a.retire, a.retain, a.heartbeat, a.writer.probe} {
 		group.Go(func() error { return f(outer) })
 	}
 	group.Go(func() error {

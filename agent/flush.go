@@ -16,6 +16,12 @@ import (
 // uploadsMax bounds the PUTs in flight. Memory bounds them too; this bounds the connections.
 const uploadsMax = 16
 
+const (
+	// probeEvery: an outage that is over is noticed within a moment, and its probes are few.
+	probeEvery   = 2 * time.Second
+	probeTimeout = 5 * time.Second // a put of some bytes
+)
+
 // endOfTime is behind every deadline of a core.
 const endOfTime = time.Duration(1 << 62)
 
@@ -234,15 +240,37 @@ func (w *writer) note(key string, err error) {
 	}
 }
 
-// ready is nil unless segments cannot be stored. When all were given up it is nil again: an agent that nobody sends anything could
-// not notice that the store is back.
+// ready is nil unless segments cannot be stored.
 func (w *writer) ready() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.core.Storing() {
-		return nil
-	}
 	return w.outage.problem(time.Now())
+}
+
+// probe finds out that an outage is over when nothing is left to be stored: an agent that is not ready is sent nothing, and would not
+// notice. It puts the cluster's mark once more, which changes nothing and needs all that a segment's put needs.
+func (w *writer) probe(ctx context.Context) error {
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		w.mu.Lock()
+		wanted := w.outage.active() && !w.core.Storing()
+		w.mu.Unlock()
+		if !wanted {
+			continue
+		}
+		limited, cancel := context.WithTimeout(ctx, probeTimeout)
+		err := putMark(limited, w.bucket, w.keys)
+		cancel()
+		if ctx.Err() == nil {
+			w.note(w.keys.Mark(), err)
+		}
+	}
 }
 
 // propose sends one proposal to the shard's leader.

@@ -123,6 +123,11 @@ func (j *joiner) checkEmpty(ctx context.Context) error {
 	return fmt.Errorf("the table is empty, but the bucket holds cluster %s under prefix %q: restore its table, or use another prefix or bucket", id, j.cfg.Prefix)
 }
 
+// putMark puts the mark, or finds it there.
+func putMark(ctx context.Context, bucket objectlog.Bucket, keys objectlog.Keys) error {
+	return bucket.Put(ctx, keys.Mark(), []byte(keys.Cluster.String()+"\n"), keys.Cluster)
+}
+
 // readMark answers the id of the cluster that the prefix belongs to; empty when it is nobody's.
 func (j *joiner) readMark(ctx context.Context) (string, error) {
 	id, err := j.bucket.Get(ctx, objectlog.Keys{Prefix: j.cfg.Prefix}.Mark(), objectlog.Extent{})
@@ -181,7 +186,7 @@ func (j *joiner) keys(c cluster) objectlog.Keys {
 // finish makes what a cluster must have, then says that it is ready.
 func (j *joiner) finish(ctx context.Context, c cluster, item metadata.Item) (cluster, error) {
 	keys := j.keys(c)
-	switch err := j.bucket.Put(ctx, keys.Mark(), []byte(c.ID+"\n"), keys.Cluster); {
+	switch err := putMark(ctx, j.bucket, keys); {
 	case errors.Is(err, objectlog.ErrExists):
 		return c, fmt.Errorf("prefix %q of the bucket belongs to another cluster: use another prefix or bucket: %w", j.cfg.Prefix, err)
 	case err != nil:

@@ -13,8 +13,6 @@ const (
 	outagePatience = 5 * time.Second
 	// outageLogEvery is how often a failing upload is logged.
 	outageLogEvery = time.Minute
-	// outageForgotten is how long nothing may be tried before the next failure is a new outage.
-	outageForgotten = time.Minute
 	// causeBytesMax bounds what people are shown of a store's words.
 	causeBytesMax = 200
 )
@@ -22,7 +20,6 @@ const (
 // outage is what is known of uploads that fail. The writer's mutex guards it.
 type outage struct {
 	since time.Time // of the first failure without a success behind it; zero: none
-	last  time.Time // of the newest one
 	cause error     // of the newest one, in short
 
 	failures int       // since the newest line of the log
@@ -30,32 +27,35 @@ type outage struct {
 	told     bool      // there was one in this outage
 }
 
+// active says whether the newest put failed.
+func (o *outage) active() bool { return !o.since.IsZero() }
+
 // failed takes note of a failed upload. What people read in the log is all that the store says.
 func (o *outage) failed(now time.Time, key string, err error) {
-	if o.since.IsZero() || now.Sub(o.last) > outageForgotten {
+	if !o.active() {
 		o.since = now
 	}
-	o.last, o.cause = now, shortened(err)
+	o.cause = shortened(err)
 	o.failures++
 	if !o.logged.IsZero() && now.Sub(o.logged) < outageLogEvery {
 		return
 	}
-	slog.Warn("put segment", "key", key, "failures", o.failures, "since", o.since, "err", err)
+	slog.Warn("put object", "key", key, "failures", o.failures, "since", o.since, "err", err)
 	o.failures, o.logged, o.told = 0, now, true
 }
 
 // succeeded ends the outage.
 func (o *outage) succeeded(now time.Time) {
 	if o.told {
-		slog.Info("segments can be put again", "after", now.Sub(o.since).Round(time.Millisecond), "failures", o.failures)
+		slog.Info("objects can be put again", "after", now.Sub(o.since).Round(time.Millisecond), "failures", o.failures)
 		o.failures = 0
 	}
 	o.since, o.cause, o.told = time.Time{}, nil, false
 }
 
-// problem says why segments that are tried cannot be stored; nil: they can, or it is not clear yet.
+// problem says why segments cannot be stored; nil: they can, or it is not clear yet.
 func (o *outage) problem(now time.Time) error {
-	if o.since.IsZero() || now.Sub(o.since) < outagePatience {
+	if !o.active() || now.Sub(o.since) < outagePatience {
 		return nil
 	}
 	return fmt.Errorf("segments cannot be stored since %s: %w", o.since.UTC().Format(time.RFC3339), o.cause)

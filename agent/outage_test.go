@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -82,7 +83,7 @@ func TestReadinessAndLogTellOfUploadsThatFail(t *testing.T) {
 		wantNotReady(t, a, "segments cannot be stored since", "injected fault")
 		<-time.After(5 * time.Minute)
 		wantNotReady(t, a, "segments cannot be stored since", "injected fault")
-		lines := log.take("put segment")
+		lines := log.take("put object")
 		if len(lines) != 6 || !strings.Contains(lines[0], "failures=1 ") || !strings.Contains(lines[5], "injected fault") {
 			t.Errorf("log of 5 minutes: %q, want 6 lines", lines)
 		}
@@ -91,36 +92,51 @@ func TestReadinessAndLogTellOfUploadsThatFail(t *testing.T) {
 			t.Error(r.Err)
 		}
 		wantErr(t, "ready when one succeeded", a.Ready(), nil)
-		if lines := log.take("segments can be put again"); len(lines) != 1 {
+		if lines := log.take("objects can be put again"); len(lines) != 1 {
 			t.Errorf("log of the recovery: %q", lines)
 		}
 	})
 }
 
-func TestAgentThatGaveUpItsSegmentsTakesOthers(t *testing.T) {
+func TestAgentThatGaveUpItsSegmentsIsReadyWhenTheStoreIsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := captureLog(t)
 		s := newStores()
 		a := start(t, s, testConfig())
 		a.topic(t, "orders", 1)
-		s.failBucket(func(objmem.Request) objmem.Fault { return objmem.FailBefore })
+		var probes atomic.Int64
+		answer := func(f objmem.Fault) {
+			s.failBucket(func(r objmem.Request) objmem.Fault {
+				if r.Op == objmem.OpPut && r.Key == a.keys.Mark() {
+					probes.Add(1)
+				}
+				return f
+			})
+		}
+		answer(objmem.None)
+		<-time.After(time.Hour)
+		want(t, "probes without an outage", probes.Load(), 0)
+		answer(objmem.FailBefore)
 		for _, patience := range []time.Duration{7 * time.Second, time.Second} { // the second time it is known at once
 			p := a.Submit(t.Context(), ProduceRequest{Producer: nobody, Batches: []ProduceBatch{values("orders", 0, "a")}})
 			<-time.After(patience)
 			wantNotReady(t, a, "segments cannot be stored")
 			wantErr(t, "given up", p.Wait(t.Context())[0].Err, OutcomeUnknown)
-			wantErr(t, "ready when nothing is tried", a.Ready(), nil)
-			<-time.After(time.Second)
+			<-time.After(time.Minute)
+			wantNotReady(t, a, "segments cannot be stored")
 		}
-		if lines := log.take("put segment"); len(lines) != 1 {
-			t.Errorf("log of 42 s: %q, want one line", lines)
+		if lines := log.take("put object"); len(lines) < 2 || len(lines) > 4 {
+			t.Errorf("log of three minutes: %q, want one line a minute", lines)
 		}
+		answer(objmem.None)
+		<-time.After(2 * probeEvery)
+		wantErr(t, "ready again, though nothing was sent", a.Ready(), nil)
+		if lines := log.take("objects can be put again"); len(lines) != 1 {
+			t.Errorf("log of the recovery: %q", lines)
+		}
+		probes.Store(0)
 		<-time.After(time.Hour)
-		p := a.Submit(t.Context(), ProduceRequest{Producer: nobody, Batches: []ProduceBatch{values("orders", 0, "a")}})
-		<-time.After(time.Second)
-		wantErr(t, "a new failure much later", a.Ready(), nil)
-		wantErr(t, "given up", p.Wait(t.Context())[0].Err, OutcomeUnknown)
-		s.heal()
+		want(t, "probes after the outage", probes.Load(), 0)
 	})
 }
 
