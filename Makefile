@@ -30,7 +30,8 @@ components-all: ## install dynoxide as well, a fast table server: some minutes m
 	./localstack/components.sh all
 
 stack: build components ## run MinIO, a table server and an agent, with data in ./splashdam-stack
-	$(GO) run ./localstack/stack $(STACK)
+	$(GO) build -trimpath -o bin/stack ./localstack/stack
+	@./bin/stack $(STACK)
 
 bench: ## measure the broker against the limit of this machine
 	$(GO) run ./test/bench

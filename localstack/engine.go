@@ -112,7 +112,7 @@ func (c component) minio(p *Program, address, folder string) error {
 		"MINIO_ROOT_USER=" + AccessKey, "MINIO_ROOT_PASSWORD=" + SecretKey,
 		"MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_PROMETHEUS_AUTH_TYPE=public",
 	}
-	p.Ready = answersLive
+	p.Ready = Answers("/minio/health/live")
 	return nil
 }
 
@@ -142,13 +142,15 @@ func environment(more []string) []string {
 
 var errNotReady = errors.New("not ready")
 
-// answersLive asks MinIO whether it serves.
-func answersLive(ctx context.Context, endpoint string) error {
-	status, _, err := ask(ctx, "GET", endpoint+"/minio/health/live", "", nil)
-	if err == nil && status != 200 {
-		err = fmt.Errorf("%w: /minio/health/live answers %d", errNotReady, status)
+// Answers makes a Ready of a Program: its server is ready when it answers a GET of the path with 200.
+func Answers(path string) func(ctx context.Context, endpoint string) error {
+	return func(ctx context.Context, endpoint string) error {
+		status, body, err := ask(ctx, "GET", endpoint+path, "", nil)
+		if err == nil && status != 200 {
+			err = fmt.Errorf("%w: %s answers %d %q", errNotReady, path, status, body)
+		}
+		return err
 	}
-	return err
 }
 
 // answersAbsentTable asks a table server for a table that nobody makes: one that serves knows that it is absent.

@@ -72,6 +72,7 @@ var layers = map[string]row{
 
 	"localstack":                {},
 	"localstack/localstacktest": {may: []string{"localstack"}},
+	"localstack/stack":          {may: []string{"localstack"}},
 
 	"cmd/splashdam": {may: []string{"agent", "agent/rpc", "client", "metadata/...", "objectlog/..."}, exports: unlimited},
 
