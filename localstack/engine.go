@@ -45,6 +45,15 @@ func find(engine Engine) (component, error) {
 	return component{}, fmt.Errorf("unknown engine %q", engine)
 }
 
+// Installed says whether the engine can be started; if not, the error wraps ErrMissing.
+func Installed(engine Engine) error {
+	c, err := find(engine)
+	if err == nil {
+		_, err = c.on("127.0.0.1:0", "") // which looks for its interpreter
+	}
+	return err
+}
+
 func missing(engine Engine, path string) error {
 	target := "components"
 	if engine == Dynoxide {

@@ -79,14 +79,19 @@ func TestDataSurvivesKill(t *testing.T) {
 	}
 }
 
-func TestMinistackKeepsItsTableOverStop(t *testing.T) {
+func TestMinistackKeepsTableAndObjectsOverStop(t *testing.T) {
 	cfg := localstack.Config{Engine: localstack.Ministack, Folder: t.TempDir()}
 	s := localstacktest.Start(t, cfg)
-	write(t, localstack.Ministack, s.Endpoint)
+	for _, kind := range []localstack.Engine{localstack.Ministack, localstack.MinIO} {
+		write(t, kind, s.Endpoint)
+	}
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	read(t, localstack.Ministack, localstacktest.Start(t, cfg).Endpoint)
+	again := localstacktest.Start(t, cfg)
+	for _, kind := range []localstack.Engine{localstack.Ministack, localstack.MinIO} {
+		read(t, kind, again.Endpoint)
+	}
 }
 
 // write stores something that read finds: a bucket on MinIO, else an item of a table.

@@ -120,6 +120,12 @@ func Start(t testing.TB, cfg localstack.Config) *localstack.Server {
 	return s
 }
 
+// Installed skips the test, or fails it, if the engine is not installed.
+func Installed(t testing.TB, engine localstack.Engine) {
+	t.Helper()
+	judge(t, engine, localstack.Installed(engine))
+}
+
 // judge ends the test if its server did not start.
 func judge(t testing.TB, engine localstack.Engine, err error) {
 	t.Helper()
