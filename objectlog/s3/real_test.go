@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net/http"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,70 +16,37 @@ import (
 	"github.com/minio/minio-go/v7"
 
 	"github.com/splashdam/splashdam/localstack"
+	"github.com/splashdam/splashdam/localstack/localstacktest"
 	"github.com/splashdam/splashdam/objectlog"
 	"github.com/splashdam/splashdam/objectlog/objectlogtest"
+	"github.com/splashdam/splashdam/objectlog/retry"
 	"github.com/splashdam/splashdam/objectlog/usage"
 )
 
-// servers are the stores of this test run, each started by the first test that wants it.
-var servers = struct {
-	sync.Mutex
-	started map[localstack.Engine]*localstack.Server
-}{started: map[localstack.Engine]*localstack.Server{}}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(localstacktest.Tests{M: m}) }
 
-func TestMain(m *testing.M) {
-	if os.Getenv("SPLASHDAM_TEST_S3") == "" {
-		os.Setenv("AWS_ACCESS_KEY_ID", localstack.AccessKey)
-		os.Setenv("AWS_SECRET_ACCESS_KEY", localstack.SecretKey)
-		os.Unsetenv("AWS_SESSION_TOKEN")
-	}
-	code := m.Run()
-	for _, server := range servers.started {
-		server.Kill()
-	}
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
-
-// endpoint answers where the engine listens; with SPLASHDAM_TEST_S3 that store stands in for all.
-func endpoint(t testing.TB, engine localstack.Engine) string {
-	t.Helper()
-	if given := os.Getenv("SPLASHDAM_TEST_S3"); given != "" {
-		return given
-	}
-	servers.Lock()
-	defer servers.Unlock()
-	if server := servers.started[engine]; server != nil {
-		return server.Endpoint
-	}
-	server, err := localstack.Start(context.Background(), localstack.Config{Engine: engine})
-	if errors.Is(err, localstack.ErrMissing) && os.Getenv("CI") == "" {
-		t.Skipf("not run against %s: %v", engine, err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	servers.started[engine] = server
-	return server.Endpoint
+// closing is the usual transport, which leaves no connections to the next test.
+func closing(t testing.TB) *http.Transport {
+	transport := newTransport()
+	t.Cleanup(transport.CloseIdleConnections)
+	return transport
 }
 
 // realBucket opens a fresh bucket of the engine, which is removed at the end.
 func realBucket(t testing.TB, engine localstack.Engine, counter *usage.Counter) *Bucket {
 	t.Helper()
-	transport := newTransport()
-	t.Cleanup(transport.CloseIdleConnections)
 	b, err := Open(Config{
-		Bucket: "test-" + newNonce().String(), Endpoint: endpoint(t, engine), PathStyle: true, Transport: transport, Usage: counter,
+		Bucket: "test-" + newNonce().String(), Endpoint: localstacktest.Shared(t, engine).Endpoint, PathStyle: true, Transport: closing(t), Usage: counter,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Create(t.Context()); err != nil {
+	// MinIO is alive before it knows its disks.
+	starting := func(err error) bool { return !strings.Contains(err.Error(), "XMinioServerNotInitialized") }
+	patient := retry.Policy{
+		Budget: retry.NewBudget(100), Attempts: 100, Base: time.Second / 2, PauseMax: time.Second / 2, Sleep: retry.Sleep, Random: rand.Uint64,
+	}
+	if err := patient.Do(t.Context(), starting, func() error { return b.Create(t.Context()) }); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -103,11 +71,12 @@ func removeBucket(ctx context.Context, t testing.TB, b *Bucket) {
 }
 
 func engines(t *testing.T, run func(t *testing.T, engine localstack.Engine)) {
-	for _, engine := range []localstack.Engine{localstack.MinIO, localstack.Ministack} {
+	all := []localstack.Engine{localstack.MinIO, localstack.Ministack}
+	if os.Getenv("SPLASHDAM_TEST_S3")+os.Getenv("SPLASHDAM_TEST_DYNAMODB") != "" {
+		all = all[:1] // a server named from outside stands in for MinIO; nobody says that the one for tables has objects
+	}
+	for _, engine := range all {
 		t.Run(string(engine), func(t *testing.T) { run(t, engine) })
-		if os.Getenv("SPLASHDAM_TEST_S3") != "" {
-			return
-		}
 	}
 }
 
@@ -182,7 +151,7 @@ func TestPutAbove64MiBIsWholeAndConditional(t *testing.T) {
 
 func TestCheckOfAnAbsentBucketSaysSo(t *testing.T) {
 	engines(t, func(t *testing.T, engine localstack.Engine) {
-		b, err := Open(Config{Bucket: "absent-bucket", Endpoint: endpoint(t, engine), PathStyle: true})
+		b, err := Open(Config{Bucket: "absent-bucket", Endpoint: localstacktest.Shared(t, engine).Endpoint, PathStyle: true, Transport: closing(t)})
 		if err != nil {
 			t.Fatal(err)
 		}
