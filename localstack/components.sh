@@ -115,6 +115,8 @@ install() { # name
 		return 1
 	fi
 	echo "$1 $version: installing$(takes "$1")"
+	# What a killed installation has left; another one may be under way.
+	find "$cache" -maxdepth 1 -name ".installing-$1.*" -mmin +120 -exec rm -rf {} + 2>/dev/null
 	mkdir -p "$cache" && temporary=$(mktemp -d "$cache/.installing-$1.XXXXXX") || return 1
 	if [ "$1" = minio ]; then
 		watch "$1" "$temporary.log" &
@@ -122,7 +124,8 @@ install() { # name
 	fi
 	if "install_$1" "$temporary" >"$temporary.log" 2>&1 && [ -e "$temporary/$program" ]; then
 		chmod 755 "$temporary"
-		rm -rf "$folder" && mv "$temporary" "$folder" && echo "$1 $version: installed in $((SECONDS - begin)) s"
+		[ -e "$folder/$program" ] || { rm -rf "$folder" && mv "$temporary" "$folder"; } || return 1
+		echo "$1 $version: installed in $((SECONDS - begin)) s"
 	else
 		tail -n 15 "$temporary.log" | sed 's/^/  /'
 		echo "$1 $version: NOT INSTALLED, see above. Without it does not run: $(without "$1")"

@@ -60,6 +60,9 @@ func (s *stack) start(ctx context.Context) error {
 		return err
 	}
 	table, err := s.startStore(ctx, localstack.Config{Engine: s.table, Address: s.tableAddress, Folder: filepath.Join(s.data(), "table")})
+	if errors.Is(err, localstack.ErrMissing) {
+		return fmt.Errorf("%w, or take another table server: make stack STACK='-table dynalite'", err)
+	}
 	if err != nil {
 		return err
 	}
