@@ -117,6 +117,7 @@ type benchProduced struct {
 	Ack   percentiles `json:"ack"`
 	Pipe  *pipeResult `json:"pipe,omitempty"`
 	Ratio float64     `json:"ratio_to_pipe,omitempty"`
+	benchRequests
 }
 
 func newBenchProduce(env *environment) *cobra.Command {
@@ -129,7 +130,8 @@ func newBenchProduce(env *environment) *cobra.Command {
 		Short: "Send records flat out or at a rate, and measure throughput and acknowledgements",
 		Long: `Bench produce sends records and measures how many are acknowledged, and how long each waits. With --rate it is an open
 loop: a record that is late because the broker stalled counts from the time at which it was due. With --pipe-folder it
-first measures the minimal pipe (see bench pipe) on that folder's disk, and prints the broker's throughput as a part of it.`,
+first measures the minimal pipe (see bench pipe) on that folder's disk, and prints the broker's throughput as a part of it.
+Where the stores charge for requests it prints how many the agents sent meanwhile, per GiB of the records.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := load.check(); err != nil {
@@ -156,6 +158,7 @@ func (env *environment) benchProduce(ctx context.Context, c *client.Client, load
 	if err := load.prepare(ctx, c); err != nil {
 		return err
 	}
+	before := env.beforeBench(ctx, c)
 	acked, ack := newProgress("acknowledged"), newLatencies()
 	stop := acked.show(ctx, env.err)
 	err := load.send(ctx, c, pace{start: acked.started, rate: load.rate}, acked, ack)
@@ -164,6 +167,7 @@ func (env *environment) benchProduce(ctx context.Context, c *client.Client, load
 	if err != nil {
 		return err
 	}
+	result.benchRequests = env.requestsSince(ctx, before, result.Bytes)
 	if result.Pipe != nil {
 		result.Ratio = result.BytesPerSecond / result.Pipe.BytesPerSecond
 	}
@@ -172,6 +176,7 @@ func (env *environment) benchProduce(ctx context.Context, c *client.Client, load
 		if result.Pipe != nil {
 			fmt.Fprintf(env.out, "  minimal pipe: %s; the broker reaches %.0f %% of it\n", result.Pipe.transferred, 100*result.Ratio)
 		}
+		result.benchRequests.show(env.out)
 	})
 }
 

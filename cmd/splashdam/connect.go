@@ -19,7 +19,17 @@ const dialTimeout = 5 * time.Second
 // connect makes the client that the settings describe. A person who has no broker running is told at once: the client by
 // itself would wait for one.
 func (env *environment) connect() (*client.Client, error) {
-	addresses := strings.Split(env.config.Server, ",")
+	c, err := env.dial(strings.Split(env.config.Server, ","))
+	var wrong usage
+	if err != nil && !errors.As(err, &wrong) {
+		return nil, &terminalError{op: "connect to", object: env.config.Server, cause: err,
+			hint: `start a broker with "splashdam dev", or name another with --server`}
+	}
+	return c, err
+}
+
+// dial makes a client of agents of which at least one accepts connections.
+func (env *environment) dial(addresses []string) (*client.Client, error) {
 	c, err := client.New(client.Config{
 		Addresses:      addresses,
 		UserAgent:      "splashdam-cli/" + readVersion().Version,
@@ -30,8 +40,7 @@ func (env *environment) connect() (*client.Client, error) {
 	}
 	if err := reach(addresses, http.ProxyFromEnvironment); err != nil {
 		c.Close()
-		return nil, &terminalError{op: "connect to", object: env.config.Server, cause: err,
-			hint: `start a broker with "splashdam dev", or name another with --server`}
+		return nil, err
 	}
 	return c, nil
 }
