@@ -7,12 +7,16 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/splashdam/splashdam/agent"
+	"github.com/splashdam/splashdam/agent/rpc"
+	"github.com/splashdam/splashdam/client"
 	"github.com/splashdam/splashdam/objectlog/metered"
 )
 
@@ -47,6 +51,82 @@ func serveMetrics(address string, registry *prometheus.Registry) (stop func(), e
 			fmt.Fprintln(os.Stderr, "metrics:", err)
 		}
 	}, nil
+}
+
+// usageMetrics shows what GetUsage tells, in Prometheus' words.
+type usageMetrics struct {
+	stores func() []rpc.StoreUsage // nil: no store charges for requests
+	topics func() (boot string, countedFor time.Duration, topics []agent.TopicUsage)
+
+	mu     sync.Mutex
+	latest []client.TopicBytes // that were shown
+	rest   client.TopicBytes   // of topics while they are not named
+}
+
+// chargedBy answers what is counted at those of the stores that charge for requests.
+func chargedBy(bucket bucketStore, table tableStore) func() []rpc.StoreUsage {
+	return func() []rpc.StoreUsage {
+		return []rpc.StoreUsage{{Store: "bucket", Lines: bucket.usage.Lines()}, {Store: "table", Lines: table.usage.Lines()}}
+	}
+}
+
+var (
+	usageRequests = prometheus.NewDesc("splashdam_store_requests_total",
+		"Requests sent to the stores, each attempt by itself, whatever came of it.", []string{"store", "kind", "cause"}, nil)
+	usageUnits = prometheus.NewDesc("splashdam_store_charged_units_total",
+		"Units that the stores charge: requests of a bucket, read or write units of a table.", []string{"store", "kind", "cause"}, nil)
+	usageBytes = prometheus.NewDesc("splashdam_store_request_bytes_total",
+		"Bytes of bodies and values of these requests, sent or answered.", []string{"store", "kind", "cause"}, nil)
+	topicBytes = prometheus.NewDesc("splashdam_topic_bytes_total",
+		"Bytes of record batches as they are stored, produced and fetched: of the 100 topics with the most; those of the others have an empty topic.",
+		[]string{"topic", "direction"}, nil)
+)
+
+// Describe sends nothing: which series there are depends on what is counted.
+func (*usageMetrics) Describe(chan<- *prometheus.Desc) {}
+
+func (m *usageMetrics) Collect(out chan<- prometheus.Metric) {
+	count := func(desc *prometheus.Desc, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, value, labels...)
+	}
+	if m.stores != nil {
+		for _, s := range m.stores() {
+			for _, l := range s.Lines {
+				count(usageRequests, float64(l.Requests), s.Store, l.Kind, string(l.Cause))
+				count(usageUnits, float64(l.Units), s.Store, l.Kind, string(l.Cause))
+				count(usageBytes, float64(l.Bytes), s.Store, l.Kind, string(l.Cause))
+			}
+		}
+	}
+	for _, t := range m.named() {
+		count(topicBytes, float64(t.Produced), t.Topic, "produced")
+		count(topicBytes, float64(t.Fetched), t.Topic, "fetched")
+	}
+}
+
+// named answers what to show of the topics. What is not named only grows, as a counter must, though a topic that gets a name takes all
+// that it has with it: of the others only what came while they had none is added up.
+func (m *usageMetrics) named() []client.TopicBytes {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, _, topics := m.topics()
+	var now, shown []client.TopicBytes
+	for _, t := range topics {
+		now = append(now, client.TopicBytes{Topic: t.Topic, Produced: t.ProducedBytes, Fetched: t.FetchedBytes})
+	}
+	for _, t := range topicsSince(m.latest, now) {
+		if t.Topic == "" {
+			m.rest.Produced += t.Produced
+			m.rest.Fetched += t.Fetched
+		}
+	}
+	m.latest = now
+	for _, t := range now {
+		if t.Topic != "" {
+			shown = append(shown, t)
+		}
+	}
+	return append(shown, m.rest)
 }
 
 // storeMetrics shows what a store's meter counted, in Prometheus' words.
