@@ -172,3 +172,13 @@ func BenchmarkLoneRecord(b *testing.B) {
 	}
 	b.ReportMetric(float64(time.Since(began).Microseconds())/float64(b.N), "µs/record")
 }
+
+// BenchmarkCounts is what counting costs when all processors do nothing else: a produce or a fetch does it once per topic.
+func BenchmarkCounts(b *testing.B) {
+	counts := newTopicCounts(shard{})
+	b.RunParallel(func(p *testing.PB) {
+		for i := byte(0); p.Next(); i++ {
+			counts.add(objectlog.UUID{0: i % 16}, topicBytes{produced: 1})
+		}
+	})
+}
