@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -14,10 +15,13 @@ import (
 
 const form = "want s3://bucket/prefix?endpoint=URL&region=NAME&style=path|host, all but the bucket optional"
 
+var userinfo = regexp.MustCompile(`//[^/@?" ]*@`)
+
 // ParseAddress reads s3://bucket/prefix?endpoint=URL&region=NAME&style=path|host. The prefix of keys, which may be empty, is the caller's.
 func ParseAddress(address string) (cfg Config, prefix string, err error) {
 	bad := func(format string, args ...any) (Config, string, error) {
-		return Config{}, "", fmt.Errorf("bucket address %q: %s; %s", address, fmt.Sprintf(format, args...), form)
+		text := fmt.Sprintf("bucket address %q: %s; %s", address, fmt.Sprintf(format, args...), form)
+		return Config{}, "", errors.New(userinfo.ReplaceAllString(text, "//***@")) // it may be a secret
 	}
 	u, err := url.Parse(address)
 	if err != nil {
@@ -58,7 +62,10 @@ func ParseAddress(address string) (cfg Config, prefix string, err error) {
 	if err := cfg.complete(); err != nil {
 		return bad("%v", err)
 	}
-	prefix = strings.TrimSuffix(strings.TrimPrefix(u.Path, "/"), "/")
+	prefix = strings.TrimPrefix(u.Path, "/")
+	if len(prefix) > 1 {
+		prefix = strings.TrimSuffix(prefix, "/")
+	}
 	if err := checkPrefix(prefix); err != nil {
 		return bad("%v", err)
 	}

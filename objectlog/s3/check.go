@@ -178,8 +178,8 @@ func (b *Bucket) conditional(ctx context.Context, key string, body []byte) error
 	other := bytes.ToUpper(body)
 	want := contentFor(other, newNonce())
 	errPut := b.putWhole(ctx, key, other, want)
-	errParts := b.putParts(ctx, key, other, want)
-	var problems []error
+	errParts, errAbort := b.putParts(ctx, key, other, want)
+	problems := []error{errAbort}
 	for how, err := range map[string]error{"put": errPut, "complete parts of": errParts} {
 		r := (*refusal)(nil)
 		switch {

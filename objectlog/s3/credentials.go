@@ -44,7 +44,9 @@ type source struct {
 }
 
 func newChain(now func() time.Time) *chain {
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{Proxy: proxyUnlessLocal}} // a role's service is near
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{ // a role's service is near, and is asked once an hour
+		Proxy: proxyUnlessLocal, DisableKeepAlives: true,
+	}}
 	sources := []source{
 		{"of the environment", &credentials.EnvAWS{}},
 		{"of profile " + cmp.Or(os.Getenv("AWS_PROFILE"), "default") + " of the shared files", &credentials.FileAWSCredentials{}},

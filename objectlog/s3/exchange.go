@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/splashdam/splashdam/objectlog"
@@ -85,14 +87,17 @@ type wire struct {
 // nor sleeps after; the truth is in the exchange.
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	x := req.Context().Value(exchangeKey{}).(*exchange)
-	sent := *req
+	var tried attempts
+	sent := req.WithContext(httptrace.WithClientTrace(req.Context(), tried.trace()))
 	if x.body != nil && req.Body != nil {
 		sent.Body = x.body.open()
 		// net/http repeats the request by itself only if a connection that was kept turns out closed before anything was written.
 		sent.GetBody = func() (io.ReadCloser, error) { return x.body.open(), nil }
 	}
-	resp, err := w.next.RoundTrip(&sent)
-	w.count(x, &sent, resp)
+	resp, err := w.next.RoundTrip(sent)
+	for range tried.count() {
+		w.count(x, sent, resp)
+	}
 	if err != nil {
 		x.err = err
 		return settled(req), nil
@@ -104,6 +109,26 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	x.header = resp.Header
 	return resp, nil
+}
+
+// attempts counts how often net/http sends one request: not at all if there is no connection, and twice if one that was kept breaks.
+type attempts struct {
+	traced atomic.Bool
+	sent   atomic.Int32 // net/http may still be writing when RoundTrip has returned
+}
+
+func (a *attempts) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		GetConn:      func(string) { a.traced.Store(true) },
+		WroteHeaders: func() { a.sent.Add(1) },
+	}
+}
+
+func (a *attempts) count() int {
+	if a.traced.Load() {
+		return int(a.sent.Load())
+	}
+	return 1 // a transport of the caller's, which traces nothing
 }
 
 func (w *wire) count(x *exchange, req *http.Request, resp *http.Response) {

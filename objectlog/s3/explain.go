@@ -109,7 +109,9 @@ func (b *Bucket) adviceOnPermission(x *exchange) string {
 
 // apart says how far the clock of this machine is before or behind another.
 func apart(ahead time.Duration) string {
-	ahead = ahead.Round(time.Second)
+	if ahead = ahead.Round(time.Second); ahead.Abs() > 5*time.Minute {
+		ahead = ahead.Round(time.Minute) // the request itself took a part of a second
+	}
 	switch {
 	case ahead == 0: // the store gave no time
 		return "too far from"
@@ -124,7 +126,9 @@ func (b *Bucket) adviceOnNetwork(err error) string {
 		authority   x509.UnknownAuthorityError
 		hostname    x509.HostnameError
 		certificate *tls.CertificateVerificationError
+		record      tls.RecordHeaderError
 		name        *net.DNSError
+		timeout     net.Error
 	)
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, errNoCredentials):
@@ -135,13 +139,14 @@ func (b *Bucket) adviceOnNetwork(err error) string {
 		return "the certificate is for another host: correct the endpoint, or say style=path"
 	case errors.As(err, &certificate):
 		return "the store's certificate is not valid: renew it, or set the clock"
-	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+	case errors.As(err, &record) && string(record.RecordHeader[:]) == "HTTP/":
 		return "the endpoint speaks plain HTTP: say http:// in it"
 	case errors.As(err, &name):
 		return "nobody knows the host: correct the endpoint, or say style=path"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Sprintf("nothing listens on %s: start the store, or correct the endpoint", b.host)
-	case errors.Is(err, errHung), errors.Is(err, syscall.ETIMEDOUT), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+	case errors.Is(err, errHung), errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, syscall.EHOSTUNREACH),
+		errors.Is(err, syscall.ENETUNREACH):
 		return fmt.Sprintf("check the network between here and %s, and the store's health", b.host)
 	}
 	return ""

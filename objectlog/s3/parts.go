@@ -22,16 +22,16 @@ const (
 //
 // The store verifies a checksum per part. One of the whole object it is not told: stores differ in whether they take it, and ours is in the
 // metadata.
-func (b *Bucket) putParts(ctx context.Context, key string, body []byte, want content) error {
+func (b *Bucket) putParts(ctx context.Context, key string, body []byte, want content) (err, errAbort error) {
 	var id string
-	err := b.do(ctx, &exchange{kind: create, key: key}, func(ctx context.Context) (err error) {
+	err = b.do(ctx, &exchange{kind: create, key: key}, func(ctx context.Context) (err error) {
 		options := putOptions(want)
 		options.UserMetadata["X-Amz-Checksum-Algorithm"] = "CRC32C"
 		id, err = b.sdk.NewMultipartUpload(ctx, b.name, key, options)
 		return err
 	})
 	if err != nil {
-		return err
+		return err, nil
 	}
 	parts, err := b.uploadParts(ctx, key, id, body)
 	if err == nil {
@@ -43,17 +43,17 @@ func (b *Bucket) putParts(ctx context.Context, key string, body []byte, want con
 		})
 	}
 	if err == nil {
-		return nil
+		return nil, nil
 	}
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortMax)
 	defer cancel()
-	errAbort := b.do(bounded, &exchange{kind: abort, key: key}, func(ctx context.Context) error {
+	errAbort = b.do(bounded, &exchange{kind: abort, key: key}, func(ctx context.Context) error {
 		return b.sdk.AbortMultipartUpload(ctx, b.name, key, id)
 	})
 	if r := (*refusal)(nil); errors.As(errAbort, &r) && r.code == "NoSuchUpload" { // it was completed after all, or given up already
 		errAbort = nil
 	}
-	return errors.Join(err, errAbort)
+	return err, errAbort
 }
 
 // uploadParts stores the parts, a few at a time. The first error ends the others.

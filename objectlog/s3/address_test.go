@@ -1,0 +1,69 @@
+package s3
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestParseAddressReadsEveryForm(t *testing.T) {
+	t.Setenv("AWS_REGION", "")
+	t.Setenv("AWS_DEFAULT_REGION", "eu-west-1")
+	for address, want := range map[string]struct {
+		cfg    Config
+		prefix string
+	}{
+		"s3://b-1":                               {Config{Bucket: "b-1", Region: "eu-west-1"}, ""},
+		"s3://b-1/":                              {Config{Bucket: "b-1", Region: "eu-west-1"}, ""},
+		"s3://b.dotted":                          {Config{Bucket: "b.dotted", Region: "eu-west-1", PathStyle: true}, ""},
+		"s3://b-1/a/b?region=us-east-2":          {Config{Bucket: "b-1", Region: "us-east-2"}, "a/b"},
+		"s3://b-1/a/?endpoint=http://h:9000":     {Config{Bucket: "b-1", Endpoint: "http://h:9000", Region: "us-east-1", PathStyle: true}, "a"},
+		"s3://b-1?endpoint=https://h&region=x":   {Config{Bucket: "b-1", Endpoint: "https://h", Region: "x", PathStyle: true}, ""},
+		"s3://b-1?endpoint=https://h&style=host": {Config{Bucket: "b-1", Endpoint: "https://h", Region: "us-east-1"}, ""},
+		"s3://b-1?style=path":                    {Config{Bucket: "b-1", Region: "eu-west-1", PathStyle: true}, ""},
+	} {
+		cfg, prefix, err := ParseAddress(address)
+		if err != nil || cfg != want.cfg || prefix != want.prefix {
+			t.Errorf("%s: got %+v, %q, %v; want %+v, %q", address, cfg, prefix, err, want.cfg, want.prefix)
+		}
+	}
+}
+
+func TestParseAddressShowsTheRightForm(t *testing.T) {
+	t.Setenv("AWS_REGION", "")
+	t.Setenv("AWS_DEFAULT_REGION", "")
+	for address, cause := range map[string]string{
+		"":                                    "does not begin with s3://",
+		"b-1/prefix":                          "does not begin with s3://",
+		"http://h/b":                          "does not begin with s3://",
+		"s3://":                               "bucket name",
+		"s3:///prefix?region=x":               "bucket name",
+		"s3://B_1?region=x":                   "bucket name",
+		"s3://b-1":                            "no region",
+		"s3://key:secret@b-1?region=x":        "credentials",
+		"s3://b-1:9000?region=x":              "port",
+		"s3://b-1?region=x#f":                 "#f",
+		"s3://b-1?region=x&colour=red":        "unknown parameter colour",
+		"s3://b-1?region=x&region=y":          "wants one value",
+		"s3://b-1?region=":                    "wants one value",
+		"s3://b-1?region=x&style=virtual":     "style",
+		"s3://b-1?endpoint=localhost:9000":    "endpoint",
+		"s3://b-1?endpoint=ftp://h":           "endpoint",
+		"s3://b-1?endpoint=http://h/path":     "endpoint",
+		"s3://b-1?endpoint=http://u:secret@h": "endpoint",
+		"s3://b-1?endpoint=http%3A//h%3Fa=b":  "endpoint",
+		"s3://b-1/a//b?region=x":              "empty folder",
+		"s3://b-1//?region=x":                 "empty folder",
+		"s3://b-1/../x?region=x":              "a dot",
+		"s3://b-1/a%0Ab?region=x":             "character",
+		"s3://b-1/a%zz?region=x":              "escape",
+		"s3://b-1?region=%zz":                 "escape",
+	} {
+		_, _, err := ParseAddress(address)
+		if err == nil || !strings.Contains(err.Error(), cause) || !strings.Contains(err.Error(), form) {
+			t.Errorf("%q: %v, want one that says %q and the right form", address, err, cause)
+		}
+		if strings.Contains(address, "secret") && err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("%v tells the secret", err)
+		}
+	}
+}
