@@ -114,11 +114,11 @@ func (p *Proxy) Close() error {
 		return nil
 	}
 	p.closed = true
-	p.cancel()
 	err := p.listener.Close()
 	for conn := range p.conns {
 		reset(conn)
 	}
+	p.cancel() // after the connections: what this interrupts is not mistaken for an answer
 	p.mu.Unlock()
 	p.running.Wait()
 	return err

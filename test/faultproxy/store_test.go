@@ -34,7 +34,7 @@ func newStore(t *testing.T) *store {
 func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return // the client went away in the middle: nothing lands
+		panic(http.ErrAbortHandler) // the client went away in the middle: nothing lands, and nothing is answered
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -203,11 +203,14 @@ func TestARefusalThatComesBeforeTheBodyReachesTheClient(t *testing.T) {
 func TestABodyThatItsClientDoesNotFinishDoesNotLand(t *testing.T) {
 	s := newStore(t)
 	for _, head := range []string{"Content-Length: 10\r\n\r\n12345", "Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n"} {
-		p, _ := front(t, s.URL)
-		conn, r := talk(t, p, "PUT /b/k HTTP/1.1\r\nHost: h\r\n"+head)
-		conn.(*net.TCPConn).CloseWrite()
-		io.Copy(io.Discard, r)
-		same(t, "landed", s.saw(), "")
+		for _, action := range []Action{{}, {BytesPerSecond: 1 << 20}, {Do: Twice}, {Do: DropReply}, {Do: Hold}} {
+			p, _ := front(t, s.URL, Rule{Action: action})
+			conn, r := talk(t, p, "PUT /b/k HTTP/1.1\r\nHost: h\r\n"+head)
+			conn.(*net.TCPConn).CloseWrite()
+			io.Copy(io.Discard, r)
+			same(t, "released", len(p.ReleaseAll()), 0)
+			same(t, "landed", s.saw(), "")
+		}
 	}
 }
 
