@@ -48,6 +48,8 @@ type shard struct {
 	drive func(ctx context.Context) error
 	// resign lets go of leadership and answers when it is gone.
 	resign func(ctx context.Context) error
+	// tell passes on what this agent has learned of others.
+	tell func(ctx context.Context, e shardlog.Event) error
 }
 
 // Open joins the cluster in bucket and table, creating it if the table is empty (with Config.JoinOnly: ErrNoCluster): it takes a
@@ -91,7 +93,7 @@ func (a *Agent) openShard(n objectlog.Shard, c cluster, boot objectlog.UUID, buc
 	state := metadata.NewState(metadata.Config{Shard: n, Shards: c.Shards})
 	driver := shardlog.Open(shardlog.Config{Shard: n, Cluster: a.keys.Cluster, Boot: boot, ClaimAtOnce: a.cfg.ExclusiveTable, Random: a.cfg.Random},
 		a.keys, a.table, bucket, []shardlog.Registration{{Name: "state", From: metadata.StateFrom, To: metadata.StateTo, Machine: state}})
-	return shard{log: driver, state: state, drive: driver.Run, resign: driver.Resign}
+	return shard{log: driver, state: state, drive: driver.Run, resign: driver.Resign, tell: driver.Tell}
 }
 
 // Run drives the agent until ctx ends, then lets go gracefully: what is held is flushed and acknowledged, leadership handed on.
@@ -112,7 +114,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	outer, end := context.WithCancel(broken)
 	defer end()
 	defer context.AfterFunc(ctx, end)()
-	for _, f := range []func(context.Context) error{a.settle, a.retire, a.retain, a.heartbeat, a.writer.probe} {
+	for _, f := range []func(context.Context) error{a.succeed, a.settle, a.retire, a.retain, a.heartbeat, a.writer.probe} {
 		group.Go(func() error { return f(outer) })
 	}
 	group.Go(func() error {

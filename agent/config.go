@@ -16,7 +16,7 @@ import (
 type Config struct {
 	Version       string // of the program, shown in the cluster's list of agents
 	ClientAddress string // advertised to clients, host:port
-	PeerAddress   string // advertised to other agents, host:port
+	PeerAddress   string // advertised to other agents, host:port; no two agents may have the same at one time
 	Zone          string // where it runs, such as an availability zone
 
 	Prefix string // of object keys in the bucket
