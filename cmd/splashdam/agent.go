@@ -67,7 +67,7 @@ func (env *environment) agent(ctx context.Context) error {
 	}
 	stores := decorate(bucket, table, registry)
 	cfg.Prefix, cfg.ExclusiveTable, cfg.FlushRate, cfg.JoinOnly = bucket.prefix, table.remote == nil, c.FlushRate, true
-	cfg.ClientAddress, cfg.PeerAddress, cfg.Zone = advertised(c.AdvertiseClient, listener.Addr()), c.AdvertisePeer, c.Zone
+	cfg.ClientAddress, cfg.PeerAddress, cfg.Zone = advertised(c.AdvertiseClient, listener.Addr()), advertised(c.AdvertisePeer, listener.Addr()), c.Zone
 	engine, err := agent.Open(opening, cfg, stores.bucket, stores.table)
 	switch {
 	case errors.Is(err, agent.ErrNoCluster):

@@ -24,8 +24,8 @@ type Config struct {
 	Table           string `name:"table" default:"" verbs:"agent cluster" doc:"address of the log: dynamodb://NAME?endpoint=URL&region=NAME, or bolt://FOLDER"`
 	Data            string `name:"data" default:"./splashdam-data" verbs:"dev segment" doc:"folder of the embedded stores"`
 	Listen          string `name:"listen" default:"127.0.0.1:4510" verbs:"dev agent" doc:"address for clients, host:port; port 0 takes a free one"`
-	AdvertiseClient string `name:"advertise-client" default:"" verbs:"agent" doc:"host:port at which clients reach this agent; empty: the listen address, with this machine's name for a wildcard"`
-	AdvertisePeer   string `name:"advertise-peer" default:"" verbs:"agent" doc:"host:port at which other agents reach this agent; empty: not told"`
+	AdvertiseClient string `name:"advertise-client" default:"" verbs:"agent" doc:"host:port at which clients reach this agent, or a load balancer before it; empty: the listen address, with this machine's name for a wildcard"`
+	AdvertisePeer   string `name:"advertise-peer" default:"" verbs:"agent" doc:"host:port at which other agents reach this agent, no two alike, no load balancer; empty: the listen address, with this machine's name for a wildcard"`
 	Zone            string `name:"zone" default:"" verbs:"agent" doc:"where the agent runs, such as an availability zone; at most 64 characters"`
 
 	// Off when empty. The listener answers anyone who can reach it, so it is held to loopback addresses.
