@@ -105,8 +105,8 @@ func TestAbsentCredentialsSayWhereTheyAreLookedFor(t *testing.T) {
 	clock := &fakeClock{now: time.Unix(1000, 0)}
 	f.bucket.chain.now = clock.read
 	err := f.bucket.Put(t.Context(), "key", nil, newNonce())
-	if err == nil || !strings.Contains(err.Error(), "set AWS_ACCESS_KEY_ID") || len(f.got) != 0 {
-		t.Errorf("got %v and %d requests, want what to set and none", err, len(f.got))
+	if err == nil || !strings.Contains(err.Error(), "set AWS_ACCESS_KEY_ID") || len(f.all()) != 0 {
+		t.Errorf("got %v and %d requests, want what to set and none", err, len(f.all()))
 	}
 	write("NEW")
 	clock.advance(renewPause)

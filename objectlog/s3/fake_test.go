@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -49,12 +50,17 @@ func newFake(t *testing.T, answer func(w http.ResponseWriter, r request)) *fake 
 	return f
 }
 
-// requests answers what came, as method and path.
-func (f *fake) requests() string {
+// all answers what came so far.
+func (f *fake) all() []request {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return slices.Clone(f.got)
+}
+
+// requests answers what came, as method and path.
+func (f *fake) requests() string {
 	var all []string
-	for _, r := range f.got {
+	for _, r := range f.all() {
 		all = append(all, r.Method+" "+r.URL.Path)
 	}
 	return strings.Join(all, ", ")

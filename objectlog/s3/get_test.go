@@ -9,9 +9,19 @@ import (
 	"github.com/splashdam/splashdam/objectlog"
 )
 
-// TestGetIsExactOrAnError has one row per answer of a store to a Get of [2,6) or of the whole of an object.
-func TestGetIsExactOrAnError(t *testing.T) {
-	body := []byte("0123456789")
+// getRow is what a store answers to a Get, and what Get makes of it.
+type getRow struct {
+	extent objectlog.Extent
+	answer func(http.ResponseWriter)
+	want   error // nil, a sentinel, or errAny
+}
+
+const tenBytes = "0123456789"
+
+var part = objectlog.Extent{Start: 2, Next: 6}
+
+func getRows() map[string]getRow {
+	body := []byte(tenBytes)
 	own := contentFor(body, newNonce())
 	damaged := own
 	damaged.crc++
@@ -29,12 +39,7 @@ func TestGetIsExactOrAnError(t *testing.T) {
 	ranged.bytes = 4
 	short := own
 	short.bytes = 3
-	part := objectlog.Extent{Start: 2, Next: 6}
-	for name, test := range map[string]struct {
-		extent objectlog.Extent
-		answer func(http.ResponseWriter)
-		want   error
-	}{
+	return map[string]getRow{
 		"the extent":            {part, answer(206, ranged, "bytes 2-5/10", "2345"), nil},
 		"a shorter one":         {part, answer(206, short, "bytes 2-4/5", "234"), objectlog.ErrRange},
 		"another one":           {part, answer(206, ranged, "bytes 3-6/10", "3456"), objectlog.ErrRange},
@@ -66,11 +71,16 @@ func TestGetIsExactOrAnError(t *testing.T) {
 		"the whole, of another's":    {objectlog.Extent{}, func(w http.ResponseWriter) { found(w, own); w.Header().Del(crcHeader); fmt.Fprint(w, string(body)) }, nil},
 		"the whole, as no content":   {objectlog.Extent{}, func(w http.ResponseWriter) { w.WriteHeader(204) }, errAny},
 		"the whole, as not modified": {objectlog.Extent{}, func(w http.ResponseWriter) { w.WriteHeader(304) }, errAny},
-	} {
+	}
+}
+
+// TestGetIsExactOrAnError has one row per answer of a store to a Get of [2,6) or of the whole of an object.
+func TestGetIsExactOrAnError(t *testing.T) {
+	for name, test := range getRows() {
 		t.Run(name, func(t *testing.T) {
 			f := newFake(t, func(w http.ResponseWriter, _ request) { test.answer(w) })
 			got, err := f.bucket.Get(t.Context(), "key", test.extent)
-			want := string(body)
+			want := tenBytes
 			if test.extent == part {
 				want = "2345"
 			}
@@ -122,7 +132,7 @@ func TestListIsOneRequestAPage(t *testing.T) {
 	if err != nil || len(infos) != 2 || infos[1].Key != "p/b" || infos[1].Bytes != 2 {
 		t.Errorf("got %+v, %v", infos, err)
 	}
-	if len(f.got) != 1 || f.got[0].URL.Query().Get("max-keys") != "2" || f.got[0].URL.Query().Get("start-after") != "p/" {
+	if len(f.all()) != 1 || f.all()[0].URL.Query().Get("max-keys") != "2" || f.all()[0].URL.Query().Get("start-after") != "p/" {
 		t.Errorf("requests %s", f.requests())
 	}
 }

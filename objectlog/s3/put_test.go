@@ -27,11 +27,11 @@ func TestPutIsOneRequest(t *testing.T) {
 	if err := f.bucket.Put(t.Context(), "p/c/seg/00/b/1.seg", body, nonce); err != nil {
 		t.Fatal(err)
 	}
-	if len(f.got) != 1 || f.got[0].body != string(body) {
-		t.Fatalf("%d requests, want one with the whole body", len(f.got))
+	if len(f.all()) != 1 || f.all()[0].body != string(body) {
+		t.Fatalf("%d requests, want one with the whole body", len(f.all()))
 	}
 	var text strings.Builder
-	r := f.got[0]
+	r := f.all()[0]
 	fmt.Fprintf(&text, "%s %s %s\n", r.Method, r.URL, r.Proto)
 	fmt.Fprintf(&text, "content-length: %d\ntransfer-encoding: %q\ntrailer: %q\n", r.ContentLength, r.TransferEncoding, r.Trailer)
 	var names []string
@@ -58,12 +58,16 @@ func TestPutIsOneRequest(t *testing.T) {
 	}
 }
 
-// TestPutDecides has one row per answer of a store: what Put makes of it, and by how many requests. (A HEAD on a connection that breaks is
-// repeated once by net/http, and counted twice.)
-func TestPutDecides(t *testing.T) {
-	body := []byte("what is put")
-	nonce := newNonce()
-	own := contentFor(body, nonce)
+// putRow is what a store answers to the requests of a Put, and what Put makes of it.
+type putRow struct {
+	put, head func(http.ResponseWriter)
+	want      error // nil, a sentinel, or errUnknown: any error that is no sentinel of a definite outcome
+	requests  int
+}
+
+var errUnknown = errors.New("any error that leaves the outcome unknown")
+
+func putRows(own content) map[string]putRow {
 	other := func(change func(*content)) func(http.ResponseWriter) {
 		c := own
 		change(&c)
@@ -78,45 +82,48 @@ func TestPutDecides(t *testing.T) {
 			w.WriteHeader(n)
 		}
 	}
-	unknown := errors.New("any other error")
-	for name, test := range map[string]struct {
-		put, head func(http.ResponseWriter)
-		want      error
-		requests  int
-	}{
+	return map[string]putRow{
 		"200":                               {put: status(200, "Etag", `"e"`), requests: 1},
-		"200 without an ETag":               {put: status(200), want: unknown, requests: 1},
-		"200 with HTML":                     {put: status(200, "Etag", `"e"`, "Content-Type", "text/html"), want: unknown, requests: 1},
-		"202":                               {put: status(202, "Etag", `"e"`), want: unknown, requests: 1},
-		"204":                               {put: status(204, "Etag", `"e"`), want: unknown, requests: 1},
-		"206":                               {put: status(206, "Etag", `"e"`), want: unknown, requests: 1},
-		"304":                               {put: status(304), want: unknown, requests: 1},
-		"400":                               {put: func(w http.ResponseWriter) { refuse(w, 400, "BadDigest", "differs") }, want: unknown, requests: 1},
+		"200 without an ETag":               {put: status(200), want: errUnknown, requests: 1},
+		"200 with HTML":                     {put: status(200, "Etag", `"e"`, "Content-Type", "text/html"), want: errUnknown, requests: 1},
+		"202":                               {put: status(202, "Etag", `"e"`), want: errUnknown, requests: 1},
+		"204":                               {put: status(204, "Etag", `"e"`), want: errUnknown, requests: 1},
+		"206":                               {put: status(206, "Etag", `"e"`), want: errUnknown, requests: 1},
+		"304":                               {put: status(304), want: errUnknown, requests: 1},
+		"400":                               {put: func(w http.ResponseWriter) { refuse(w, 400, "BadDigest", "differs") }, want: errUnknown, requests: 1},
 		"412, own object":                   {put: taken, head: other(func(*content) {}), requests: 2},
 		"412, another nonce":                {put: taken, head: other(func(c *content) { c.nonce = newNonce() }), want: objectlog.ErrExists, requests: 2},
 		"412, no nonce":                     {put: taken, head: other(func(c *content) { c.nonce = objectlog.UUID{} }), want: objectlog.ErrExists, requests: 2},
 		"412, another length":               {put: taken, head: other(func(c *content) { c.bytes++ }), want: objectlog.ErrExists, requests: 2},
 		"412, another checksum":             {put: taken, head: other(func(c *content) { c.crc++ }), want: objectlog.ErrExists, requests: 2},
-		"412, absent object":                {put: taken, head: status(404), want: unknown, requests: 2},
-		"412, absent object, MinIO":         {put: taken, head: status(404, "X-Minio-Error-Code", "NoSuchKey"), want: unknown, requests: 2},
-		"412, no permission to look":        {put: taken, head: status(403), want: unknown, requests: 2},
+		"412, absent object":                {put: taken, head: status(404), want: errUnknown, requests: 2},
+		"412, absent object, MinIO":         {put: taken, head: status(404, "X-Minio-Error-Code", "NoSuchKey"), want: errUnknown, requests: 2},
+		"412, no permission to look":        {put: taken, head: status(403), want: errUnknown, requests: 2},
 		"412, throttled look":               {put: taken, head: status(503), want: objectlog.ErrThrottled, requests: 2},
-		"412, cut look":                     {put: taken, head: cut, want: unknown, requests: 3},
+		"412, cut look":                     {put: taken, head: cut, want: errUnknown, requests: 3},
 		"409, own object":                   {put: func(w http.ResponseWriter) { refuse(w, 409, "Conflict", "") }, head: other(func(*content) {}), requests: 2},
 		"409, another object":               {put: func(w http.ResponseWriter) { refuse(w, 409, "Conflict", "") }, head: other(func(c *content) { c.crc++ }), want: objectlog.ErrExists, requests: 2},
-		"409 of a concurrent put":           {put: func(w http.ResponseWriter) { refuse(w, 409, "ConditionalRequestConflict", "") }, want: unknown, requests: 1},
-		"500":                               {put: func(w http.ResponseWriter) { refuse(w, 500, "InternalError", "") }, want: unknown, requests: 1},
+		"409 of a concurrent put":           {put: func(w http.ResponseWriter) { refuse(w, 409, "ConditionalRequestConflict", "") }, want: errUnknown, requests: 1},
+		"500":                               {put: func(w http.ResponseWriter) { refuse(w, 500, "InternalError", "") }, want: errUnknown, requests: 1},
 		"503 SlowDown":                      {put: func(w http.ResponseWriter) { refuse(w, 503, "SlowDown", "") }, want: objectlog.ErrThrottled, requests: 1},
 		"429":                               {put: status(429), want: objectlog.ErrThrottled, requests: 1},
 		"RequestLimitExceeded":              {put: func(w http.ResponseWriter) { refuse(w, 400, "RequestLimitExceeded", "") }, want: objectlog.ErrThrottled, requests: 1},
-		"connection cut before the answer":  {put: cut, want: unknown, requests: 1},
-		"redirect to another place":         {put: status(307, "Location", "/elsewhere"), want: unknown, requests: 1},
-		"404 because the bucket is gone":    {put: func(w http.ResponseWriter) { refuse(w, 404, "NoSuchBucket", "") }, want: unknown, requests: 1},
-		"403 by somebody who is no S3":      {put: func(w http.ResponseWriter) { w.WriteHeader(403); fmt.Fprint(w, "denied by proxy") }, want: unknown, requests: 1},
-		"412 with the store's own CRC off":  {put: taken, head: func(w http.ResponseWriter) { found(w, own); w.Header().Set(storeCRCHeader, encodeCRC(own.crc+1)) }, want: unknown, requests: 2},
+		"connection cut before the answer":  {put: cut, want: errUnknown, requests: 1},
+		"redirect to another place":         {put: status(307, "Location", "/elsewhere"), want: errUnknown, requests: 1},
+		"404 because the bucket is gone":    {put: func(w http.ResponseWriter) { refuse(w, 404, "NoSuchBucket", "") }, want: errUnknown, requests: 1},
+		"403 by somebody who is no S3":      {put: func(w http.ResponseWriter) { w.WriteHeader(403); fmt.Fprint(w, "denied by proxy") }, want: errUnknown, requests: 1},
+		"412 with the store's own CRC off":  {put: taken, head: func(w http.ResponseWriter) { found(w, own); w.Header().Set(storeCRCHeader, encodeCRC(own.crc+1)) }, want: errUnknown, requests: 2},
 		"412 with a checksum of checksums":  {put: taken, head: func(w http.ResponseWriter) { found(w, own); w.Header().Set(storeCRCHeader, encodeCRC(own.crc+1)+"-2") }, requests: 2},
 		"412 with the store's own CRC same": {put: taken, head: func(w http.ResponseWriter) { found(w, own); w.Header().Set(storeCRCHeader, encodeCRC(own.crc)) }, requests: 2},
-	} {
+	}
+}
+
+// TestPutDecides has one row per answer of a store: what Put makes of it, and by how many requests. (A HEAD on a connection that breaks is
+// repeated once by net/http, and counted twice.)
+func TestPutDecides(t *testing.T) {
+	body := []byte("what is put")
+	nonce := newNonce()
+	for name, test := range putRows(contentFor(body, nonce)) {
 		t.Run(name, func(t *testing.T) {
 			f := newFake(t, func(w http.ResponseWriter, r request) {
 				if r.Method == http.MethodPut {
@@ -129,12 +136,12 @@ func TestPutDecides(t *testing.T) {
 			switch {
 			case test.want == nil && err != nil, test.want != nil && err == nil:
 				t.Errorf("got %v, want %v", err, test.want)
-			case test.want == unknown && (errors.Is(err, objectlog.ErrExists) || errors.Is(err, objectlog.ErrNotFound)):
+			case test.want == errUnknown && (errors.Is(err, objectlog.ErrExists) || errors.Is(err, objectlog.ErrNotFound)):
 				t.Errorf("got %v, want an error that leaves the outcome unknown", err)
-			case test.want != nil && test.want != unknown && !errors.Is(err, test.want):
+			case test.want != nil && test.want != errUnknown && !errors.Is(err, test.want):
 				t.Errorf("got %v, want %v", err, test.want)
 			}
-			if len(f.got) != test.requests {
+			if len(f.all()) != test.requests {
 				t.Errorf("requests %s, want %d", f.requests(), test.requests)
 			}
 			counted := uint64(0)
@@ -256,7 +263,7 @@ func TestPutInPartsGivesUpWhatItBegan(t *testing.T) {
 			if got := strings.Count(f.requests(), "DELETE"); got != test.aborts {
 				t.Errorf("requests %s: %d aborts, want %d", f.requests(), got, test.aborts)
 			}
-			for _, r := range f.got {
+			for _, r := range f.all() {
 				if r.URL.Query().Has("uploadId") && r.Method == http.MethodPost && r.Header.Get("If-None-Match") != "*" {
 					t.Error("the last request is not conditional")
 				}
