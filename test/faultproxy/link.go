@@ -42,6 +42,8 @@ func (l *link) forward(req *request, line *pace) (*answer, error) {
 	if sendErr != nil {
 		a.last, req.last = true, true
 	}
+	// Counted before the client can have it, so that whoever has the answer finds it counted.
+	l.p.record.forwarded(req.kind, 0, 0, max(0, a.body.length))
 	return a, nil
 }
 
@@ -98,7 +100,9 @@ func (l *link) await(req *request) (*answer, error) {
 
 // done says that the answer has been read, n bytes of it.
 func (l *link) done(req *request, a *answer, n int64, err error) {
-	l.p.record.forwarded(req.kind, 0, 0, n)
+	if a.body.length < 0 {
+		l.p.record.forwarded(req.kind, 0, 0, n)
+	}
 	if err != nil || a.last {
 		l.close()
 		return

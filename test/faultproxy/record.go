@@ -26,7 +26,8 @@ func (f Fault) String() string {
 	return fmt.Sprintf("%.3fs #%d %s %q %s: %s", float64(f.AtMillis)/1000, f.N, f.Kind, f.Key, f.Action, f.Answer)
 }
 
-// Count is how many requests of one kind there were.
+// Count is how many requests of one kind there were. A client that has its answer finds it counted, but for the bytes of an answer that
+// announces no length: these follow at its end.
 type Count struct {
 	Seen         int64 `json:"seen"`      // from clients
 	Forwarded    int64 `json:"forwarded"` // sent to the target, completely or not: Twice is 2
