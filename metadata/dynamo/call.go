@@ -17,6 +17,9 @@ import (
 func invoke[I, O any](
 	ctx context.Context, t *Table, c *call, send func(context.Context, *I, ...func(*dynamodb.Options)) (*O, error), in *I,
 ) (*O, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, t.explain(c, err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	out, err := send(context.WithValue(ctx, callKey{}, c), in)

@@ -114,10 +114,7 @@ func TestSelfTestFindsATableThatLetsTwoWin(t *testing.T) {
 			}
 			a := f.serve(action, body)
 			if a.status == 400 && once.CompareAndSwap(false, true) {
-				f.mu.Lock()
-				defer f.mu.Unlock()
-				item := itemOf(body)
-				f.items[item["pk"]["S"]+"/"+item["sk"]["S"]] = item
+				f.force(itemOf(body))
 				return &reply{status: 200, body: "{}"}
 			}
 			return a
@@ -126,10 +123,7 @@ func TestSelfTestFindsATableThatLetsTwoWin(t *testing.T) {
 			if action != "PutItem" || n != 100 {
 				return nil
 			}
-			item := itemOf(body) // a rival's, as if it had won
-			a := answer(map[string]any{"__type": "ConditionalCheckFailedException", "Item": item})
-			a.status = 400
-			return a
+			return refusedBy(itemOf(body)) // a rival's, as if it had won
 		},
 		"nobody wins": func(f *fake, action string, n int, body []byte) *reply {
 			if action != "PutItem" || n < 66 {
@@ -137,9 +131,7 @@ func TestSelfTestFindsATableThatLetsTwoWin(t *testing.T) {
 			}
 			item := itemOf(body)
 			item["rev"]["N"] = "99"
-			a := answer(map[string]any{"__type": "ConditionalCheckFailedException", "Item": item})
-			a.status = 400
-			return a
+			return refusedBy(item)
 		},
 		"reads are stale": func(f *fake, action string, n int, body []byte) *reply {
 			if action == "GetItem" {

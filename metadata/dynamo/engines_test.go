@@ -1,13 +1,18 @@
 package dynamo
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"go.uber.org/goleak"
 
 	"github.com/splashdam/splashdam/localstack"
@@ -48,10 +53,23 @@ func openAt(t testing.TB, cfg Config) *Table {
 func createAt(t testing.TB, cfg Config) *Table {
 	t.Helper()
 	table := openAt(t, cfg)
+	drop(t, table)
 	if _, err := table.Create(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return table
+}
+
+// drop removes the table after the test, for servers that outlive it.
+func drop(t testing.TB, table *Table) {
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		_, unprotect := table.client.UpdateTable(ctx, &dynamodb.UpdateTableInput{TableName: &table.name, DeletionProtectionEnabled: aws.Bool(false)})
+		if _, err := table.client.DeleteTable(ctx, &dynamodb.DeleteTableInput{TableName: &table.name}); err != nil {
+			t.Log(unprotect, err)
+		}
+	})
 }
 
 func TestTablePassesTheAcceptanceSuite(t *testing.T) {
@@ -64,6 +82,7 @@ func TestTablePassesTheAcceptanceSuite(t *testing.T) {
 func TestFreshTablePassesItsCheckAndIsMadeOnce(t *testing.T) {
 	onEngines(t, func(t *testing.T, endpoint string) {
 		table := openAt(t, Config{Endpoint: endpoint})
+		drop(t, table)
 		if _, err := table.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "splashdam cluster init") {
 			t.Errorf("check of an absent table: %v, want one that names cluster init", err)
 		}
@@ -71,16 +90,13 @@ func TestFreshTablePassesItsCheckAndIsMadeOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Log(warnings)
 		again, err := table.Create(t.Context())
 		if err != nil || len(again) != 0 {
 			t.Errorf("create again: %q, %v", again, err)
 		}
-		id, err := table.Check(t.Context())
-		if err != nil {
+		if _, err := table.Check(t.Context()); err != nil {
 			t.Error(err)
 		}
-		t.Logf("id %q", id)
 		described, err := table.describe(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -88,15 +104,33 @@ func TestFreshTablePassesItsCheckAndIsMadeOnce(t *testing.T) {
 		if protected := described.DeletionProtectionEnabled != nil && *described.DeletionProtectionEnabled; protected == strings.Contains(fmt.Sprint(warnings), "deletion protection") {
 			t.Errorf("protected %v, warnings %q", protected, warnings)
 		}
+		wantBackups(t, table, !strings.Contains(fmt.Sprint(warnings), "point-in-time recovery"))
 		if left, err := table.Query(t.Context(), selfTestPK, "", 10); err != nil || len(left) != 0 {
 			t.Errorf("the self-test left %d items, %v", len(left), err)
 		}
 	})
 }
 
+// wantBackups wants point-in-time recovery on, or the engine not to know of it.
+func wantBackups(t *testing.T, table *Table, want bool) {
+	t.Helper()
+	out, err := table.client.DescribeContinuousBackups(t.Context(), &dynamodb.DescribeContinuousBackupsInput{TableName: &table.name})
+	if !want && hasNone(err) {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	status := out.ContinuousBackupsDescription.PointInTimeRecoveryDescription.PointInTimeRecoveryStatus
+	if on := status == types.PointInTimeRecoveryStatusEnabled; on != want {
+		t.Errorf("point-in-time recovery is %s, want it on: %v", status, want)
+	}
+}
+
 func TestTwoAgentsThatCreateATableBothSucceed(t *testing.T) {
 	onEngines(t, func(t *testing.T, endpoint string) {
 		name := "dynamo-test-" + rand.Text()
+		drop(t, openAt(t, Config{Table: name, Endpoint: endpoint}))
 		var both sync.WaitGroup
 		for range 4 {
 			table := openAt(t, Config{Table: name, Endpoint: endpoint})
@@ -115,18 +149,15 @@ func TestTwoAgentsThatCreateATableBothSucceed(t *testing.T) {
 
 // A put of a single writer that is refused by its own item was sent twice, by the SDK or by net/http.
 func TestPutsOfALoneWriterAreSentOnce(t *testing.T) {
-	onEngines(t, func(t *testing.T, endpoint string) {
-		table := createAt(t, Config{Endpoint: endpoint})
-		key := metadata.Key{PK: "ring#lone", SK: "000000"}
-		value := make([]byte, 8<<10)
-		for rev := range metadata.Rev(2000) {
-			cond := metadata.RevIs(rev - 1)
-			if rev == 0 {
-				cond = metadata.If{}
-			}
-			if r := table.Put(t.Context(), metadata.Item{Key: key, Rev: rev, Value: value}, cond); r.Outcome != metadata.Applied {
-				t.Fatalf("put %d: %+v", rev, r)
-			}
+	table := createAt(t, Config{Endpoint: localstacktest.Shared(t, localstack.Ministack).Endpoint})
+	item := metadata.Item{Key: metadata.Key{PK: "ring#lone", SK: "000000"}, Value: make([]byte, 8<<10)}
+	for item.Rev = range metadata.Rev(2000) {
+		cond := metadata.RevIs(item.Rev - 1)
+		if item.Rev == 0 {
+			cond = metadata.If{}
 		}
-	})
+		if r := table.Put(t.Context(), item, cond); r.Outcome != metadata.Applied {
+			t.Fatalf("put %d: %+v", item.Rev, r)
+		}
+	}
 }

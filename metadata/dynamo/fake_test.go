@@ -131,6 +131,24 @@ func answer(v any) *reply {
 	return &reply{status: http.StatusOK, body: string(b)}
 }
 
+// refusedBy is the refusal that shows the item, if there is one.
+func refusedBy(item attributes) *reply {
+	refusal := map[string]any{"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException", "message": "The conditional request failed"}
+	if item != nil {
+		refusal["Item"] = item
+	}
+	a := answer(refusal)
+	a.status = http.StatusBadRequest
+	return a
+}
+
+// force puts the item under no condition.
+func (f *fake) force(item attributes) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.items[item["pk"]["S"]+"/"+item["sk"]["S"]] = item
+}
+
 // serve does what DynamoDB does.
 func (f *fake) serve(action string, body []byte) *reply {
 	var in struct {
@@ -170,13 +188,10 @@ func (f *fake) serve(action string, body []byte) *reply {
 		return answer(map[string]any{"Item": current})
 	}
 	if want := in.ExpressionAttributeValues[":0"]["N"]; want == "" && ok || want != "" && current["rev"]["N"] != want {
-		refused := map[string]any{"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException", "message": "The conditional request failed"}
-		if ok && f.showOld {
-			refused["Item"] = current
+		if !f.showOld {
+			current = nil
 		}
-		a := answer(refused)
-		a.status = 400
-		return a
+		return refusedBy(current)
 	}
 	if action == "PutItem" {
 		f.items[id] = in.Item
@@ -206,9 +221,7 @@ func (f *fake) hold(t testing.TB, item metadata.Item) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.items[item.Key.PK+"/"+item.Key.SK] = travelling(t, encoded)
+	f.force(travelling(t, encoded))
 }
 
 // lieTo lies to one action only.

@@ -38,16 +38,15 @@ var errForeign = errors.New("not an answer of DynamoDB")
 // over the bytes that were sent.
 func newTransport(chain aws.Config) *http.Transport {
 	t := &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: connectTimeout, KeepAlive: 15 * time.Second}).DialContext,
-		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:   tlsTimeout,
-		ResponseHeaderTimeout: requestTimeout,
-		IdleConnTimeout:       idleTimeout,
-		MaxIdleConns:          idlePerHost,
-		MaxIdleConnsPerHost:   idlePerHost,
-		DisableCompression:    true,
-		// A slot's item with its base64 in one write each.
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: connectTimeout, KeepAlive: 15 * time.Second}).DialContext,
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout: tlsTimeout,
+		IdleConnTimeout:     idleTimeout,
+		MaxIdleConns:        idlePerHost,
+		MaxIdleConnsPerHost: idlePerHost,
+		DisableCompression:  true,
+		// Head and body of a usual put, 8 KiB in base64, leave in one write.
 		WriteBufferSize: 64 << 10,
 		ReadBufferSize:  16 << 10,
 	}
@@ -85,6 +84,8 @@ func (s *sender) Do(req *http.Request) (*http.Response, error) {
 	c.sent = true
 	resp, err := s.next.RoundTrip(&own)
 	if err != nil {
+		var dial *net.OpError
+		c.sent = !errors.As(err, &dial) || dial.Op != "dial"
 		return nil, err
 	}
 	return resp, c.receive(resp)
