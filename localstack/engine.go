@@ -121,7 +121,8 @@ func (c component) minio(p *Program, address, folder string) error {
 		"MINIO_ROOT_USER=" + AccessKey, "MINIO_ROOT_PASSWORD=" + SecretKey,
 		"MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_PROMETHEUS_AUTH_TYPE=public",
 	}
-	p.Ready = Answers("/minio/health/live")
+	// It is live before it takes requests of clients, by up to seconds on a busy machine.
+	p.Ready = Answers("/minio/health/cluster")
 	return nil
 }
 
