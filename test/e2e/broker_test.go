@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -14,17 +15,28 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/splashdam/splashdam/localstack/localstacktest"
 )
 
 // binary is the built program, repository the root of the checkout.
 var binary, repository string
 
+// parallelTests may run at once, though they are more than the processors: they wait most of the time, for leases and outages.
+const parallelTests = 4
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if flag.Lookup("test.parallel").Value.String() == fmt.Sprint(runtime.GOMAXPROCS(0)) { // nobody asked for another number
+		flag.Set("test.parallel", fmt.Sprint(parallelTests))
+	}
 	dir, err := os.MkdirTemp("", "splashdam-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -34,7 +46,7 @@ func TestMain(m *testing.M) {
 	if err := build(dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	} else {
-		code = m.Run()
+		code = localstacktest.Tests{M: m}.Run()
 	}
 	os.RemoveAll(dir)
 	os.Exit(code)
@@ -54,13 +66,14 @@ func build(dir string) error {
 	return nil
 }
 
-// broker is one running "splashdam dev".
+// broker is one running "splashdam dev" or "splashdam agent".
 type broker struct {
 	t       *testing.T
+	stack   stack
 	cmd     *exec.Cmd
 	address string
-	folder  string // the data folder
 	ready   time.Duration
+	greeted chan error // the broker has said that it is ready, or never will; once
 	done    chan error // the exit of the process, once
 	stderr  *lockedBuffer
 }
@@ -68,51 +81,60 @@ type broker struct {
 // startBroker runs dev on a folder and waits until it is ready. address may be empty: a free port is taken.
 func startBroker(t *testing.T, folder, address string, args ...string) *broker {
 	t.Helper()
-	b, err := tryBroker(t, folder, address, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return onFolder(folder).start(t, address, args...)
 }
 
 // startTimeout is for a busy machine; dev itself is ready well under a second.
 const startTimeout = 60 * time.Second
 
-func tryBroker(t *testing.T, folder, address string, args ...string) (*broker, error) {
+// start runs the broker of the stack and waits until it is ready.
+func (s stack) start(t *testing.T, address string, args ...string) *broker {
+	t.Helper()
+	b := s.launch(t, address, args...)
+	select {
+	case err := <-b.greeted:
+		if err == nil {
+			return b
+		}
+		b.kill()
+		t.Fatalf("start %s: %v: %s", s.verb, err, b.stderr)
+	case <-time.After(startTimeout):
+		b.kill()
+		t.Fatalf("start %s: not ready in time: %s", s.verb, b.stderr)
+	}
+	return nil
+}
+
+// launch is start without the waiting; only where the address is given it can be spoken to before it is ready.
+func (s stack) launch(t *testing.T, address string, args ...string) *broker {
+	t.Helper()
+	b := &broker{t: t, stack: s, address: address, greeted: make(chan error, 1), done: make(chan error, 1), stderr: &lockedBuffer{}}
 	if address == "" {
 		address = "127.0.0.1:0"
 	}
-	b := &broker{t: t, folder: folder, done: make(chan error, 1), stderr: &lockedBuffer{}}
-	b.cmd = exec.Command(binary, append([]string{"dev", "-o", "json", "--data", folder, "--listen", address}, args...)...)
+	b.cmd = exec.Command(binary, slices.Concat([]string{s.verb, "-o", "json", "--listen", address}, s.stores, s.settings, args)...)
 	b.cmd.Env = cleanEnvironment()
 	b.cmd.Stderr = b.stderr
 	stdout, err := b.cmd.StdoutPipe()
 	if err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
 	started := time.Now()
 	if err := b.cmd.Start(); err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
-	first := make(chan error, 1)
-	var hello struct{ Address string }
+	t.Cleanup(b.kill)
 	go func() {
-		first <- json.NewDecoder(stdout).Decode(&hello)
+		var hello struct{ Address string }
+		err := json.NewDecoder(stdout).Decode(&hello)
+		if err == nil {
+			b.address, b.ready = hello.Address, time.Since(started)
+		}
+		b.greeted <- err
 		io.Copy(io.Discard, stdout)
 		b.done <- b.cmd.Wait()
 	}()
-	t.Cleanup(b.kill)
-	select {
-	case err = <-first:
-	case <-time.After(startTimeout):
-		err = errors.New("not ready in time")
-	}
-	if err != nil {
-		b.kill()
-		return nil, fmt.Errorf("start dev: %w: %s", err, b.stderr.String())
-	}
-	b.address, b.ready = hello.Address, time.Since(started)
-	return b, nil
+	return b
 }
 
 // kill is kill -9.
@@ -165,14 +187,20 @@ func (b *broker) mustRun(stdin io.Reader, args ...string) string {
 
 func runBinary(t *testing.T, stdin io.Reader, args ...string) ran {
 	t.Helper()
+	return runWith(t, nil, stdin, args...)
+}
+
+// runWith is runBinary with more in the environment.
+func runWith(t *testing.T, env []string, stdin io.Reader, args ...string) ran {
+	t.Helper()
 	timeout := 5 * time.Minute
-	if args[0] == "dev" { // it is expected to refuse
+	if args[0] == "dev" || args[0] == "agent" { // it is expected to refuse
 		timeout = 10 * time.Second
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
-	cmd.Env = cleanEnvironment()
+	cmd.Env = append(cleanEnvironment(), env...)
 	cmd.Stdin = stdin
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

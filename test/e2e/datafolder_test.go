@@ -209,7 +209,7 @@ func TestDamagedSnapshotStopsTheBroker(t *testing.T) {
 	b.mustRun(nil, "topic", "create", "orders")
 	const entries = 600 // a snapshot is taken every 512
 	for i := range entries {
-		if _, err := b.appendOver("orders", 0, "k", "v", i); err != nil {
+		if err := b.appendOver("orders", 0, "k", "v", i); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -15,6 +15,10 @@ import (
 var runBlock = regexp.MustCompile("(?s)<!-- run -->\n```sh\n(.*?)```")
 
 func TestQuickStartOfTheReadmeWorksInAnEmptyFolder(t *testing.T) {
+	onEachStack(t, quickStartWorks)
+}
+
+func quickStartWorks(t *testing.T, s stack) {
 	text, err := os.ReadFile(filepath.Join(repository, "README.md"))
 	if err != nil {
 		t.Fatal(err)
@@ -24,7 +28,7 @@ func TestQuickStartOfTheReadmeWorksInAnEmptyFolder(t *testing.T) {
 		t.Fatalf("README.md has %d blocks marked to be run, want those with curl and with the command line", len(blocks))
 	}
 	folder := t.TempDir()
-	b := startBroker(t, filepath.Join(folder, "splashdam-data"), "")
+	b := s.start(t, "")
 	for _, block := range blocks {
 		out := runShell(t, b, folder, block[1])
 		for _, scorer := range []string{"Messi", "Kane", "Mbappé"} {

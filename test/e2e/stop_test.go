@@ -9,8 +9,12 @@ import (
 )
 
 func TestSlowClientDoesNotKeepTheBrokerFromStoppingWell(t *testing.T) {
+	onEachStack(t, stopsWellInSpiteOfASlowClient)
+}
+
+func stopsWellInSpiteOfASlowClient(t *testing.T, s stack) {
 	const timeout = 4 * time.Second
-	b := startBroker(t, t.TempDir(), "", "--stop-timeout", timeout.String())
+	b := s.start(t, "", "--stop-timeout", timeout.String())
 	slow, err := net.Dial("tcp", b.address)
 	if err != nil {
 		t.Fatal(err)
