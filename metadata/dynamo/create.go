@@ -27,17 +27,15 @@ const (
 func (t *Table) Create(ctx context.Context) (warnings []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
-	described, err := t.describe(ctx)
-	if err != nil && !isMissing(err) {
+	made := false
+	if _, err = t.describe(ctx); isMissing(err) {
+		made, err = t.make(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
-	made := false
-	if err != nil {
-		if made, err = t.make(ctx); err != nil {
-			return nil, err
-		}
-	}
-	if described, err = t.waitActive(ctx); err != nil || !made {
+	described, err := t.waitActive(ctx)
+	if err != nil || !made {
 		return nil, err
 	}
 	if !aws.ToBool(described.DeletionProtectionEnabled) {
