@@ -44,8 +44,9 @@ type Config struct {
 	StopTimeout time.Duration `name:"stop-timeout" default:"30s" verbs:"dev agent" doc:"how long a graceful stop may take, 1s to 10m"`
 	LogLevel    string        `name:"log-level" default:"warn" verbs:"dev agent" doc:"debug, info, warn or error"`
 
-	Server  string        `name:"server" default:"127.0.0.1:4510" verbs:"topic produce consume offsets bench" doc:"agents or a load balancer before them, host:port, several with commas"`
-	Timeout time.Duration `name:"timeout" default:"30s" verbs:"topic produce consume offsets bench" doc:"limit of one call to the agent, 100ms to 10m"`
+	Server  string        `name:"server" default:"127.0.0.1:4510" verbs:"topic produce consume offsets bench cost" doc:"agents or a load balancer before them, host:port, several with commas"`
+	Timeout time.Duration `name:"timeout" default:"30s" verbs:"topic produce consume offsets bench cost" doc:"limit of one call to the agent, 100ms to 10m"`
+	Prices  string        `name:"prices" default:"us-east-1" verbs:"cost" doc:"what stores charge for requests: us-east-1, or a YAML file (see splashdam cost --help)"`
 }
 
 // Validate reports every problem of the settings.

@@ -39,7 +39,7 @@ func (env *environment) usageOfAgents(ctx context.Context, c *client.Client) ([]
 		}
 	}
 	found, failed := env.askAgents(ctx, addresses)
-	if len(found) < len(cluster.Agents) {
+	if len(found) < max(1, len(cluster.Agents)) {
 		servers = slices.DeleteFunc(servers, func(s string) bool { return slices.Contains(addresses, s) })
 		more, moreFailed := env.askAgents(ctx, servers)
 		maps.Copy(more, found) // an agent's own address is the better one to ask again
