@@ -25,6 +25,7 @@ type smallStore struct {
 	mu        sync.Mutex
 	objects   map[string]content
 	overwrite bool                                      // it ignores If-None-Match
+	locks     bool                                      // it has a default retention
 	forgets   bool                                      // it keeps no metadata
 	fault     func(r request) (status int, code string) // 0: none
 }
@@ -43,6 +44,9 @@ func (s *smallStore) answer(w http.ResponseWriter, r request) {
 		fmt.Fprint(w, "<VersioningConfiguration/>")
 	case query.Has("lifecycle"):
 		refuse(w, 404, "NoSuchLifecycleConfiguration", "")
+	case query.Has("object-lock") && s.locks:
+		fmt.Fprint(w, "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention>"+
+			"<Mode>GOVERNANCE</Mode><Days>3</Days></DefaultRetention></Rule></ObjectLockConfiguration>")
 	case query.Has("object-lock"):
 		refuse(w, 404, "ObjectLockConfigurationNotFoundError", "")
 	case query.Has("list-type"):
@@ -137,6 +141,7 @@ func TestCheckNamesEveryProblem(t *testing.T) {
 			}
 		}, nil, false},
 		"unconditional puts":   {func(s *smallStore) { s.overwrite = true }, []string{"put s3://bucket/p/q/self-test-", "complete parts of s3://", "in spite of If-None-Match"}, false},
+		"object lock":          {func(s *smallStore) { s.locks = true }, []string{"object lock", "governance", "remove the default retention"}, false},
 		"no metadata":          {func(s *smallStore) { s.forgets = true }, []string{"does not keep what was stored with an object"}, false},
 		"a store that is down": {func(s *smallStore) { s.fault = always(500, "InternalError") }, []string{"InternalError"}, false},
 		"other region":         {func(s *smallStore) { s.fault = always(301, "PermanentRedirect") }, []string{"another region"}, false},

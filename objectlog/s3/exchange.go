@@ -51,6 +51,8 @@ type exchange struct {
 	bytes int64    // that move, as far as is known before
 	body  *payload // nil: what the SDK made
 
+	extend func(bytes int64) // gives the rest of the call the time for so many bytes
+
 	header http.Header // of a success
 	err    error       // why it was none: a *refusal if the store answered, else what the network said
 }

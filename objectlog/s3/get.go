@@ -40,7 +40,7 @@ func (b *Bucket) Get(ctx context.Context, key string, extent objectlog.Extent) (
 		}
 		defer body.Close()
 		if whole {
-			part, err = readWhole(body, header)
+			part, err = x.readWhole(body, header)
 		} else {
 			part, err = readExtent(body, header, extent)
 		}
@@ -80,11 +80,12 @@ func readExtent(body io.Reader, h http.Header, extent objectlog.Extent) ([]byte,
 }
 
 // readWhole reads an object and compares it with what was kept of it.
-func readWhole(body io.Reader, h http.Header) ([]byte, error) {
+func (x *exchange) readWhole(body io.Reader, h http.Header) ([]byte, error) {
 	var size int64 = -1
 	if _, err := fmt.Sscanf(h.Get("Content-Length"), "%d", &size); err != nil || size < 0 || size > wholeMax {
 		return nil, fmt.Errorf("the store answers with length %q: not that of an object to be read at once", h.Get("Content-Length"))
 	}
+	x.extend(size)
 	part, err := readFull(body, size)
 	if err != nil {
 		return nil, err

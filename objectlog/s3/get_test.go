@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/splashdam/splashdam/objectlog"
 )
@@ -145,5 +147,17 @@ func TestListRefusesWhatIsOutOfOrder(t *testing.T) {
 		if infos, err := f.bucket.List(t.Context(), "p/", "", 9); err == nil {
 			t.Errorf("%s after p/a: got %v, want an error", key, infos)
 		}
+	}
+}
+
+// TestWholeObjectHasTheTimeOfItsSize: how long an object is, a Get of all of it learns only when it comes.
+func TestWholeObjectHasTheTimeOfItsSize(t *testing.T) {
+	var extended int64
+	x := exchange{extend: func(bytes int64) { extended = bytes }}
+	if _, err := x.readWhole(strings.NewReader(tenBytes), http.Header{"Content-Length": {"10"}}); err != nil || extended != 10 {
+		t.Errorf("extended for %d bytes, %v; want 10", extended, err)
+	}
+	if got := patience(4 << 20); got != answerMax+64*time.Second {
+		t.Errorf("patience with 4 MiB: %s", got)
 	}
 }

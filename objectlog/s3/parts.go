@@ -60,13 +60,13 @@ func (b *Bucket) putParts(ctx context.Context, key string, body []byte, want con
 func (b *Bucket) uploadParts(ctx context.Context, key, id string, body []byte) ([]minio.CompletePart, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	parts := make([]minio.CompletePart, (len(body)+partBytes-1)/partBytes)
+	parts := make([]minio.CompletePart, (len(body)+b.partBytes-1)/b.partBytes)
 	next := make(chan int)
 	var workers sync.WaitGroup
 	for range min(partsAtOnce, len(parts)) {
 		workers.Go(func() {
 			for i := range next {
-				part, err := b.uploadPart(ctx, key, id, i+1, body[i*partBytes:min(len(body), (i+1)*partBytes)])
+				part, err := b.uploadPart(ctx, key, id, i+1, body[i*b.partBytes:min(len(body), (i+1)*b.partBytes)])
 				if err != nil {
 					cancel(err)
 				}

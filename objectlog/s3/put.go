@@ -43,7 +43,7 @@ func contentFor(body []byte, nonce objectlog.UUID) content {
 // Put implements objectlog.Bucket.
 func (b *Bucket) Put(ctx context.Context, key string, body []byte, nonce objectlog.UUID) error {
 	want := contentFor(body, nonce)
-	if len(body) > singleMax {
+	if len(body) > b.singleMax {
 		return b.settle(ctx, key, want, errors.Join(b.putParts(ctx, key, body, want)))
 	}
 	return b.settle(ctx, key, want, b.putWhole(ctx, key, body, want))

@@ -58,6 +58,18 @@ func TestPutIsOneRequest(t *testing.T) {
 	}
 }
 
+func TestPutUpTo64MiBIsOneRequest(t *testing.T) {
+	for _, size := range []int{0, 1, 64 << 20} {
+		f := newFake(t, func(w http.ResponseWriter, _ request) { w.Header().Set("Etag", `"e"`) })
+		if err := f.bucket.Put(t.Context(), "key", make([]byte, size), newNonce()); err != nil {
+			t.Fatal(err)
+		}
+		if all := f.all(); len(all) != 1 || len(all[0].body) != size || all[0].Header.Get("If-None-Match") != "*" {
+			t.Errorf("%d bytes: requests %s, want one conditional put of them", size, f.requests())
+		}
+	}
+}
+
 // putRow is what a store answers to the requests of a Put, and what Put makes of it.
 type putRow struct {
 	put, head func(http.ResponseWriter)
@@ -166,12 +178,13 @@ func TestPutToAPortThatIsClosedSaysWhatToDo(t *testing.T) {
 
 // TestNobodyReadsTheBodyAfterPut has a transport that keeps a request's body and goes on reading when its request has ended.
 func TestNobodyReadsTheBodyAfterPut(t *testing.T) {
-	for _, size := range []int{1000, singleMax + 1} {
+	for _, size := range []int{1000, 2999} {
 		keeper := &bodyKeeper{}
 		b, err := Open(Config{Bucket: "bucket", Endpoint: "http://127.0.0.1:1", Transport: keeper})
 		if err != nil {
 			t.Fatal(err)
 		}
+		b.singleMax, b.partBytes = 2000, 1000
 		body := bytes.Repeat([]byte{1}, size)
 		if err := b.Put(t.Context(), "key", body, newNonce()); err == nil {
 			t.Fatal("the put succeeded")
@@ -208,7 +221,7 @@ func TestCancelledPutLetsGoOfTheBody(t *testing.T) {
 }
 
 func TestPutInPartsGivesUpWhatItBegan(t *testing.T) {
-	body := make([]byte, singleMax+1)
+	body := make([]byte, 2001)
 	nonce := newNonce()
 	own := contentFor(body, nonce)
 	const begun = "<InitiateMultipartUploadResult><UploadId>id</UploadId></InitiateMultipartUploadResult>"
@@ -253,6 +266,7 @@ func TestPutInPartsGivesUpWhatItBegan(t *testing.T) {
 					answer(test.complete, "<CompleteMultipartUploadResult><Bucket>bucket</Bucket></CompleteMultipartUploadResult>")
 				}
 			})
+			f.bucket.singleMax, f.bucket.partBytes = 2000, 1000
 			err := f.bucket.Put(t.Context(), "key", body, nonce)
 			if (err == nil) != (test.want == nil) || test.want != errAny && !errors.Is(err, test.want) {
 				t.Errorf("got %v, want %v", err, test.want)

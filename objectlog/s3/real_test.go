@@ -107,11 +107,13 @@ func TestCreateOfABucketThatIsOursIsNoError(t *testing.T) {
 	})
 }
 
-func TestPutAbove64MiBIsWholeAndConditional(t *testing.T) {
+// TestPutInPartsIsWholeAndConditional has the smallest parts that stores take.
+func TestPutInPartsIsWholeAndConditional(t *testing.T) {
 	engines(t, func(t *testing.T, engine localstack.Engine) {
 		counter := &usage.Counter{}
 		b := realBucket(t, engine, counter)
-		body := make([]byte, singleMax+5)
+		b.singleMax, b.partBytes = 5<<20, 5<<20
+		body := make([]byte, 2*b.partBytes+5)
 		for i := range body {
 			body[i] = byte(i) ^ byte(i>>13)
 		}
@@ -142,7 +144,7 @@ func TestPutAbove64MiBIsWholeAndConditional(t *testing.T) {
 				got[line.Kind] = line.Requests
 			}
 		}
-		want := "map[abort_multipart:2 complete_multipart:3 create_multipart:3 head:2 upload_part:15]"
+		want := "map[abort_multipart:2 complete_multipart:3 create_multipart:3 head:2 upload_part:9]"
 		if fmt.Sprint(got) != want {
 			t.Errorf("requests %v, want %s", got, want)
 		}

@@ -15,6 +15,7 @@ package s3
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -47,6 +48,8 @@ type Bucket struct {
 	host   string // of the endpoint, for people
 	sdk    minio.Core
 	chain  *chain
+
+	singleMax, partBytes int // usually the constants of their names; less in tests
 }
 
 var _ objectlog.Bucket = (*Bucket)(nil)
@@ -82,7 +85,7 @@ func Open(cfg Config) (*Bucket, error) {
 		return nil, err
 	}
 	sdk.SetS3EnableDualstack(false) // the plain host of the region: what VPC endpoints and allow-lists expect
-	return &Bucket{name: cfg.Bucket, region: cfg.Region, host: endpoint, sdk: *sdk, chain: chain}, nil
+	return &Bucket{name: cfg.Bucket, region: cfg.Region, host: endpoint, sdk: *sdk, chain: chain, singleMax: singleMax, partBytes: partBytes}, nil
 }
 
 // Create makes the bucket; one that exists and is ours is no error. For first steps and tests: in production people make buckets.
@@ -109,8 +112,11 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 
 // do runs one call of the SDK and answers what really came of it. The error, if any, names the operation and the object.
 func (b *Bucket) do(ctx context.Context, x *exchange, call func(ctx context.Context) error) error {
-	bounded, cancel := context.WithTimeoutCause(ctx, patience(x.bytes), errHung)
-	defer cancel()
+	bounded, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(patience(x.bytes), func() { cancel(errHung) })
+	defer timer.Stop()
+	x.extend = func(bytes int64) { timer.Reset(patience(bytes)) }
 	err := ctx.Err()
 	if err == nil {
 		err = call(context.WithValue(bounded, exchangeKey{}, x))
@@ -127,6 +133,9 @@ func (b *Bucket) do(ctx context.Context, x *exchange, call func(ctx context.Cont
 	}
 	if err == nil {
 		return nil
+	}
+	if context.Cause(bounded) == errHung && !errors.Is(err, errHung) {
+		err = fmt.Errorf("%w: %v", errHung, err) // not with %w: the caller's context has not ended
 	}
 	return b.explain(ctx, x, err)
 }

@@ -31,7 +31,7 @@ func newTransport() *http.Transport {
 		MaxIdleConnsPerHost:   64,               // 16 puts in parallel, and gets, and nobody opens a connection for the next one
 		IdleConnTimeout:       20 * time.Second, // stores and balancers close idle ones after a minute or less, and a put may meet that
 		DisableCompression:    true,             // objects are compressed already; a length must mean the object's
-		WriteBufferSize:       16 << 10, // room for headers: large bodies pass by both buffers, once these are empty
+		WriteBufferSize:       16 << 10,         // room for headers: large bodies pass by both buffers, once these are empty
 		ReadBufferSize:        16 << 10,
 	}
 }
