@@ -135,7 +135,7 @@ func (l *transcript) String() string {
 }
 
 func TestStackKeepsItsRecordsBetweenRuns(t *testing.T) {
-	for _, table := range []localstack.Engine{localstack.Ministack, localstack.Dynalite, localstack.Dynoxide} {
+	for _, table := range []localstack.Engine{localstack.Ministack, localstack.Dynalite} {
 		t.Run(string(table), func(t *testing.T) {
 			folder := t.TempDir()
 			first := startRun(t, table, folder)
