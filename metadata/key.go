@@ -16,6 +16,7 @@ import (
 //	shard#<n>               lease       ring id, holder, epoch, lease nonce, snapshots
 //	ring#<ring>#<slot%16>   <slot, 6>   one entry of a shard log
 //	producers               next        counter of producer ids
+//	self-test               <random>    scratch item of a starting agent, removed again
 //
 // A ring spreads over sixteen partition keys because one key takes 1,000 write units a second.
 
@@ -44,3 +45,6 @@ func SlotKey(ring objectlog.UUID, slots int, n Seq) Key {
 
 // ProducersKey counts producer ids.
 func ProducersKey() Key { return Key{"producers", "next"} }
+
+// SelfTestKey is a scratch item, of one start of one agent.
+func SelfTestKey(random string) Key { return Key{"self-test", random} }

@@ -53,7 +53,7 @@ var layers = map[string]row{
 	"objectlog/hedge":         {may: []string{"objectlog"}},
 	"objectlog/throttle":      {may: []string{"objectlog"}},
 
-	"metadata":              {may: []string{"objectlog"}, exports: 50}, // one type per command of the log, and its result
+	"metadata":              {may: []string{"objectlog"}, exports: 51}, // one type per command of the log, and its result
 	"metadata/shardlog":     {may: []string{"metadata", "objectlog"}},
 	"metadata/bolt":         {may: []string{"metadata", "objectlog"}},
 	"metadata/mem":          {may: []string{"metadata", "objectlog"}},

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/splashdam/splashdam/metadata"
+	"github.com/splashdam/splashdam/objectlog"
 	"github.com/splashdam/splashdam/objectlog/usage"
 )
 
@@ -23,8 +24,10 @@ const (
 	leftOverWaitMax = 2 * time.Second
 )
 
-// CreateAll implements metadata.Table. What DynamoDB leaves over of a batch, which it says item by item, is sent again; any other doubt,
-// throttling of a whole batch included, ends it as Unknown, since a late write would erase entries.
+// CreateAll implements metadata.Table. What DynamoDB leaves over of a batch is sent again: it says so item by item, or by throttling the batch,
+// which it does when it could write none of it
+// (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html). A table that was just made takes fewer units than
+// a ring wants at once, so this is the rule, not the exception. Any doubt ends it as Unknown, since a late write would erase entries.
 func (t *Table) CreateAll(ctx context.Context, items []metadata.Item) metadata.PutResult {
 	if err := ctx.Err(); err != nil {
 		return metadata.PutResult{Err: fmt.Errorf("create %d items: %w", len(items), err)}
@@ -102,6 +105,10 @@ func (t *Table) putBatch(ctx context.Context, batch []metadata.Item) ([]metadata
 	out, err := invoke(ctx, t, c, t.client.BatchWriteItem, &dynamodb.BatchWriteItemInput{
 		RequestItems: map[string][]types.WriteRequest{t.name: requests},
 	})
+	if errors.Is(err, objectlog.ErrThrottled) {
+		paid.units = 0
+		return batch, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -44,7 +44,12 @@ func TestCreateAllSendsAgainWhatIsLeftOver(t *testing.T) {
 	f.lie = func(action string, n int, _ *http.Request, body []byte) *reply {
 		batch := batchOf(body)
 		keep := len(batch)
-		if n <= 6 {
+		switch {
+		case n == 2:
+			return fault(400, "ProvisionedThroughputExceededException", "x")
+		case n == 4:
+			return fault(400, "ThrottlingException", "x")
+		case n <= 6:
 			keep = n % 3 // some batches are left over as a whole
 		}
 		mu.Lock()
@@ -72,7 +77,6 @@ func TestCreateAllIsUnknownAtAnyDoubt(t *testing.T) {
 	for name, lie := range map[string]func(body []byte) *reply{
 		"server error":  func([]byte) *reply { return fault(500, "InternalServerError", "x") },
 		"cut":           func([]byte) *reply { return &reply{cut: true} },
-		"throttled":     func([]byte) *reply { return fault(400, "ThrottlingException", "x") },
 		"another table": func(body []byte) *reply { return unprocessed("other", batchOf(body)[:1]) },
 		"twice":         func(body []byte) *reply { b := batchOf(body); return unprocessed("orders", append(b, b[0])) },
 		"never sent":    func([]byte) *reply { return unprocessed("orders", []batchRequest{{struct{ Item attributes }{other}}}) },

@@ -105,7 +105,7 @@ func TestFreshTablePassesItsCheckAndIsMadeOnce(t *testing.T) {
 			t.Errorf("protected %v, warnings %q", protected, warnings)
 		}
 		wantBackups(t, table, !strings.Contains(fmt.Sprint(warnings), "point-in-time recovery"))
-		if left, err := table.Query(t.Context(), selfTestPK, "", 10); err != nil || len(left) != 0 {
+		if left, err := table.Query(t.Context(), metadata.SelfTestKey("").PK, "", 10); err != nil || len(left) != 0 {
 			t.Errorf("the self-test left %d items, %v", len(left), err)
 		}
 	})

@@ -13,7 +13,6 @@ import (
 )
 
 const (
-	selfTestPK      = "self-test"
 	selfTestRounds  = 5
 	selfTestWriters = 64
 	selfTestTries   = 5 // of a step whose outcome is unknown for another reason than throttling, which may take as long as ctx allows
@@ -26,7 +25,7 @@ var errNotConditional = errors.New("conditional puts do not exclude each other, 
 // loser is shown the winner's item. It also uses every permission that an agent needs. The scratch item has a sort key of its own, so
 // agents that start together do not meet; one that dies meanwhile leaves some bytes behind.
 func (t *Table) selfTest(ctx context.Context) error {
-	current := metadata.Item{Key: metadata.Key{PK: selfTestPK, SK: rand.Text()}, Rev: 1, Value: []byte(rand.Text())}
+	current := metadata.Item{Key: metadata.SelfTestKey(rand.Text()), Rev: 1, Value: []byte(rand.Text())}
 	if err := t.putScratch(ctx, current); err != nil {
 		return err
 	}
