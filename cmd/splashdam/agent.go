@@ -76,8 +76,10 @@ func (env *environment) agent(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
+	charged := chargedBy(bucket, table)
+	registry.MustRegister(&usageMetrics{stores: charged, topics: engine.Usage})
 	return env.serve(ctx, broker{
-		listener: listener, engine: engine, server: env.newServer(engine), failure: stores.failure,
+		listener: listener, engine: engine, server: env.newServer(engine, charged), failure: stores.failure,
 		embedded: bucket.remote == nil && table.remote == nil, started: started,
 		name: "agent", explain: func(err error) error { return err },
 		greet: func(after time.Duration) { env.greetAgent(cfg.ClientAddress, after) },

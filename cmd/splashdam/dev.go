@@ -56,8 +56,10 @@ func (env *environment) dev(ctx context.Context) error {
 	if err != nil {
 		return explainData(c.Data, err)
 	}
+	charged := chargedBy(bucket, table)
+	registry.MustRegister(&usageMetrics{stores: charged, topics: engine.Usage})
 	return env.serve(ctx, broker{
-		listener: listener, engine: engine, server: env.newServer(engine), failure: stores.failure, embedded: true, started: started,
+		listener: listener, engine: engine, server: env.newServer(engine, charged), failure: stores.failure, embedded: true, started: started,
 		name: c.Data, explain: func(err error) error { return explainData(c.Data, err) },
 		greet: func(after time.Duration) { env.greetDev(listener.Addr().String(), after) },
 	})

@@ -44,8 +44,8 @@ func (c Config) engine() agent.Config {
 	}
 }
 
-func (env *environment) newServer(engine *agent.Agent) *http.Server {
-	return rpc.NewServer(rpc.New(rpc.Config{Version: readVersion().Version, MemoryBytesMax: int64(env.config.MemoryBytesMax), Logger: env.newLogger()}, rpc.FromAgent(engine)))
+func (env *environment) newServer(engine *agent.Agent, charged func() []rpc.StoreUsage) *http.Server {
+	return rpc.NewServer(rpc.New(rpc.Config{Usage: charged, Version: readVersion().Version, MemoryBytesMax: int64(env.config.MemoryBytesMax), Logger: env.newLogger()}, rpc.FromAgent(engine)))
 }
 
 // serve runs engine and server until ctx ends or one of them fails.
