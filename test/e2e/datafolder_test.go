@@ -18,14 +18,7 @@ import (
 // refuse starts dev where it must not start, and answers what it says.
 func refuse(t *testing.T, args ...string) string {
 	t.Helper()
-	r := runBinary(t, nil, append([]string{"dev"}, args...)...)
-	if r.code != 1 || r.stdout != "" {
-		t.Errorf("dev %s: exit %d, output %q; want exit 1 and none", strings.Join(args, " "), r.code, r.stdout)
-	}
-	if strings.Count(r.stderr, "\n") != 1 || !strings.HasPrefix(r.stderr, "splashdam: ") {
-		t.Errorf("dev %s: want one line, got %q", strings.Join(args, " "), r.stderr)
-	}
-	return r.stderr
+	return refuses(t, nil, append([]string{"dev"}, args...)...)
 }
 
 func says(t *testing.T, message string, wants ...string) {

@@ -54,6 +54,15 @@ func tableAddress(endpoint, name string) string {
 	return fmt.Sprintf("dynamodb://%s?endpoint=%s&region=%s", name, endpoint, localstack.Region)
 }
 
+// with is the stack with other stores: in its addresses one text is replaced by another.
+func (s stack) with(from, to string) stack {
+	s.stores = slices.Clone(s.stores)
+	for i := range s.stores {
+		s.stores[i] = strings.ReplaceAll(s.stores[i], from, to)
+	}
+	return s
+}
+
 // init makes the cluster. Its rings are small: making the usual ones takes a table server on two cores seconds.
 func (s stack) init(t *testing.T) stack {
 	t.Helper()
