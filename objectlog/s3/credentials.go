@@ -22,9 +22,9 @@ const renewPause = 3 * time.Second
 var errNoCredentials = errors.New("no credentials")
 
 // chain finds credentials in the usual places: environment, shared files, role. It asks all of them anew when what it has is about to run
-// out, and when the store has refused it: somebody may have replaced a file.
+// out, which keys in a file always are, because somebody may replace them; and when the store has refused what it has.
 //
-// (The SDK's own chain answers anonymous credentials when it finds none, says nothing of the causes, and never asks a file twice.)
+// (The SDK's own chain answers anonymous credentials when it finds none, says nothing of the causes, and reads a file for every request.)
 type chain struct {
 	now     func() time.Time
 	sources []source
@@ -98,6 +98,7 @@ func (c *chain) RetrieveWithCredContext(cc *credentials.CredContext) (credential
 		defer c.mu.Unlock()
 		return credentials.Value{}, c.failed
 	}
+	refused := c.refused
 	c.asked, c.refused = c.now(), false
 	c.mu.Unlock()
 
@@ -110,7 +111,8 @@ func (c *chain) RetrieveWithCredContext(cc *credentials.CredContext) (credential
 		c.current, c.from, c.expired = found, from, expired
 		return found, nil
 	}
-	if c.current.Expiration.After(c.now()) { // the SDK renews them early; until they run out there is time to ask again
+	// Roles are renewed early, and a file may be half-written: until the store says no, there is time to ask again.
+	if ends := c.current.Expiration; c.expired != nil && !refused && (ends.IsZero() || ends.After(c.now())) {
 		return c.current, nil
 	}
 	c.failed = err

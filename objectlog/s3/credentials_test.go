@@ -74,6 +74,9 @@ func TestReplacedCredentialsArePickedUpWithoutARestart(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), code) || !strings.Contains(err.Error(), "profile splash of the shared files (OLD)") {
 			t.Errorf("%s: got %v, want an error with its code and where the credentials are from", code, err)
 		}
+		if !f.bucket.chain.refused {
+			t.Errorf("%s: a role would not be asked anew", code)
+		}
 		write("NEW")
 		if err := put(); err == nil {
 			t.Errorf("%s: the file was read again at once, as it would be after each failed request", code)
@@ -115,6 +118,27 @@ func TestAbsentCredentialsSayWhereTheyAreLookedFor(t *testing.T) {
 	}
 }
 
+func TestHalfWrittenFileIsReadAgainLater(t *testing.T) {
+	write := onlyFile(t)
+	write("NEW")
+	f := picky(t, "NEW", "ExpiredToken")
+	clock := &fakeClock{now: time.Unix(1000, 0)}
+	f.bucket.chain.now = clock.read
+	for _, key := range []string{"NEW", "", "NEW"} {
+		write(key)
+		clock.advance(renewPause)
+		if err := f.bucket.Put(t.Context(), "key", nil, newNonce()); err != nil {
+			t.Errorf("with %q in the file: %v", key, err)
+		}
+	}
+	write("")
+	f.bucket.chain.refuse()
+	clock.advance(renewPause)
+	if err := f.bucket.Put(t.Context(), "key", nil, newNonce()); err == nil || !strings.Contains(err.Error(), "partial static credentials") {
+		t.Errorf("refused, and a broken file: %v", err)
+	}
+}
+
 // TestRoleIsRenewedBeforeItRunsOut, and what it has is used to its end when the renewal fails.
 func TestRoleIsRenewedBeforeItRunsOut(t *testing.T) {
 	onlyFile(t)
@@ -145,8 +169,18 @@ func TestRoleIsRenewedBeforeItRunsOut(t *testing.T) {
 	if c.IsExpired() {
 		t.Error("fresh credentials are said to have run out")
 	}
+	c.refuse()
+	if c.IsExpired() {
+		t.Error("a role is asked again at once")
+	}
 	clock.advance(renewPause)
+	if !c.IsExpired() {
+		t.Error("a role whose credentials were refused is not asked again")
+	}
 	want("ROLE2")
+	if c.IsExpired() {
+		t.Error("fresh credentials are said to have run out")
+	}
 	mu.Lock()
 	down = true
 	mu.Unlock()

@@ -95,9 +95,14 @@ func putRows(own content) map[string]putRow {
 		}
 	}
 	return map[string]putRow{
-		"200":                               {put: status(200, "Etag", `"e"`), requests: 1},
-		"200 without an ETag":               {put: status(200), want: errUnknown, requests: 1},
-		"200 with HTML":                     {put: status(200, "Etag", `"e"`, "Content-Type", "text/html"), want: errUnknown, requests: 1},
+		"200":                 {put: status(200, "Etag", `"e"`), requests: 1},
+		"200 without an ETag": {put: status(200), want: errUnknown, requests: 1},
+		"200 with HTML":       {put: status(200, "Etag", `"e"`, "Content-Type", "text/html"), want: errUnknown, requests: 1},
+		"202 with a body": {put: func(w http.ResponseWriter) {
+			w.Header().Set("Etag", `"e"`)
+			w.WriteHeader(202)
+			fmt.Fprint(w, "<Accepted/>")
+		}, want: errUnknown, requests: 1},
 		"202":                               {put: status(202, "Etag", `"e"`), want: errUnknown, requests: 1},
 		"204":                               {put: status(204, "Etag", `"e"`), want: errUnknown, requests: 1},
 		"206":                               {put: status(206, "Etag", `"e"`), want: errUnknown, requests: 1},
