@@ -89,6 +89,9 @@ func (c *Config) complete() error {
 		u.RawQuery != "" || u.Fragment != "" {
 		return fmt.Errorf("endpoint %q is not http://host:port or https://host:port", c.Endpoint)
 	}
+	if host := u.Hostname(); !s3utils.IsValidIP(host) && !s3utils.IsValidDomain(host) {
+		return fmt.Errorf("endpoint %q: %q is neither a host's name nor an IP address", c.Endpoint, host)
+	}
 	c.Region = cmp.Or(c.Region, "us-east-1")
 	return nil
 }

@@ -67,3 +67,27 @@ func TestParseAddressShowsTheRightForm(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParseAddress(f *testing.F) {
+	for _, seed := range []string{
+		"s3://b-1/a/b?endpoint=http://h:9000&region=x&style=path", "s3://b-1", "s3://u:p@b?region=x", "s3://b-1/%2e%2e/?region=x", "s3://[::1]/x",
+		"s3://b-1?endpoint=http://[::1]:9000", "://", "s3://b-1/%00?region=x",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, address string) {
+		cfg, prefix, err := ParseAddress(address)
+		if err != nil {
+			if !strings.Contains(err.Error(), form) {
+				t.Errorf("%q: %v does not show the right form", address, err)
+			}
+			return
+		}
+		if cfg.Bucket == "" || cfg.Region == "" || strings.HasPrefix(prefix, "/") || strings.HasSuffix(prefix, "/") || strings.Contains(prefix, "//") {
+			t.Errorf("%q: got %+v, %q", address, cfg, prefix)
+		}
+		if _, err := Open(cfg); err != nil {
+			t.Errorf("%q was parsed, and cannot be opened: %v", address, err)
+		}
+	})
+}

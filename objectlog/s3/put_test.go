@@ -3,9 +3,13 @@ package s3
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"slices"
@@ -295,3 +299,30 @@ func TestPutInPartsGivesUpWhatItBegan(t *testing.T) {
 }
 
 var errAny = errors.New("any error")
+
+func TestPutOverTLSIsUnsignedAndWholeToo(t *testing.T) {
+	body := bytes.Repeat([]byte("0123456789"), 100_000)
+	var got request
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		got = request{r, string(text)}
+		w.Header().Set("Etag", `"e"`)
+	}))
+	defer server.Close()
+	transport := closing(t)
+	transport.TLSClientConfig = &tls.Config{RootCAs: x509.NewCertPool()}
+	transport.TLSClientConfig.RootCAs.AddCert(server.Certificate())
+	b, err := Open(Config{Bucket: "bucket", Endpoint: server.URL, PathStyle: true, Transport: transport})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Put(t.Context(), "key", body, newNonce()); err != nil {
+		t.Fatal(err)
+	}
+	if got.body != string(body) || got.Header.Get("X-Amz-Content-Sha256") != "UNSIGNED-PAYLOAD" || got.Proto != "HTTP/1.1" {
+		t.Errorf("%s with %d bytes and %s, want HTTP/1.1, %d, and unsigned", got.Proto, len(got.body), got.Header.Get("X-Amz-Content-Sha256"), len(body))
+	}
+}
