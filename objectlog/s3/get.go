@@ -155,7 +155,7 @@ func (b *Bucket) List(ctx context.Context, prefix, after string, limit int) ([]o
 				break
 			}
 		}
-		return nil
+		return ctx.Err() // between two pages, the SDK ends without a word
 	})
 	if err != nil {
 		return nil, err

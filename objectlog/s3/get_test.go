@@ -1,8 +1,10 @@
 package s3
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -139,6 +141,25 @@ func TestListIsOneRequestAPage(t *testing.T) {
 	}
 }
 
+// TestListThatIsCutShortByTheCallerIsAnError has a store that answers less than a page, and a caller who goes away before the next.
+func TestListThatIsCutShortByTheCallerIsAnError(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	page := "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>x</NextContinuationToken>" +
+		"<Contents><Key>p/a</Key></Contents></ListBucketResult>"
+	answered := answering(func(req *http.Request) *http.Response {
+		cancel()
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(page)), Request: req}
+	})
+	b, err := Open(Config{Bucket: "bucket", Endpoint: "http://127.0.0.1:1", Transport: answered})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if infos, err := b.List(ctx, "p/", "", 9); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, %v; want context.Canceled", infos, err)
+	}
+}
+
 func TestListRefusesWhatIsOutOfOrder(t *testing.T) {
 	for _, key := range []string{"p/a", "q/z", "p/0"} {
 		f := newFake(t, func(w http.ResponseWriter, _ request) {
@@ -157,7 +178,9 @@ func TestWholeObjectHasTheTimeOfItsSize(t *testing.T) {
 	if _, err := x.readWhole(strings.NewReader(tenBytes), http.Header{"Content-Length": {"10"}}); err != nil || extended != 10 {
 		t.Errorf("extended for %d bytes, %v; want 10", extended, err)
 	}
-	if got := patience(4 << 20); got != answerMax+64*time.Second {
-		t.Errorf("patience with 4 MiB: %s", got)
+	for bytes, want := range map[int64]time.Duration{0: 0, 4 << 20: 64 * time.Second, 5 << 30: 5 * 1024 * 16 * time.Second} {
+		if got := patience(bytes) - answerMax; got != want {
+			t.Errorf("%d bytes get %s more, want %s", bytes, got, want)
+		}
 	}
 }

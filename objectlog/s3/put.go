@@ -67,7 +67,7 @@ func (b *Bucket) putWhole(ctx context.Context, key string, body []byte, want con
 // something that cannot be seen.
 func (b *Bucket) settle(ctx context.Context, key string, want content, err error) error {
 	r := (*refusal)(nil)
-	if !errors.As(err, &r) || r.status != http.StatusPreconditionFailed && r.status != http.StatusConflict {
+	if !errors.As(err, &r) || r.status != http.StatusPreconditionFailed && r.status != http.StatusConflict && r.code != "PreconditionFailed" {
 		return err
 	}
 	if r.code == "ConditionalRequestConflict" { // another put of the key is under way and may yet fail

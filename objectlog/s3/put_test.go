@@ -62,6 +62,28 @@ func TestPutIsOneRequest(t *testing.T) {
 	}
 }
 
+// TestPutThatWasAnsweredIsDone although its caller has gone in the meantime.
+func TestPutThatWasAnsweredIsDone(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	answered := answering(func(req *http.Request) *http.Response {
+		cancel()
+		return &http.Response{StatusCode: 200, Header: http.Header{"Etag": {`"e"`}}, Body: http.NoBody, Request: req}
+	})
+	b, err := Open(Config{Bucket: "bucket", Endpoint: "http://127.0.0.1:1", Transport: answered})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Put(ctx, "key", []byte("body"), newNonce()); err != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+// answering is a transport.
+type answering func(*http.Request) *http.Response
+
+func (f answering) RoundTrip(req *http.Request) (*http.Response, error) { return f(req), nil }
+
 func TestPutUpTo64MiBIsOneRequest(t *testing.T) {
 	for _, size := range []int{0, 1, 64 << 20} {
 		f := newFake(t, func(w http.ResponseWriter, _ request) { w.Header().Set("Etag", `"e"`) })
@@ -250,6 +272,8 @@ func TestPutInPartsGivesUpWhatItBegan(t *testing.T) {
 			head: func(w http.ResponseWriter) { found(w, own) }, aborts: 1},
 		"412, foreign": {complete: func(w http.ResponseWriter) { refuse(w, 412, "PreconditionFailed", "") },
 			head: func(w http.ResponseWriter) { found(w, content{bytes: 3}) }, want: objectlog.ErrExists, aborts: 1},
+		"412 in a 200, own": {complete: func(w http.ResponseWriter) { refuse(w, 200, "PreconditionFailed", "") },
+			head: func(w http.ResponseWriter) { found(w, own) }, aborts: 1},
 		"all goes well": {},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -168,3 +168,21 @@ func TestCheckOfAnAbsentBucketSaysSo(t *testing.T) {
 		}
 	})
 }
+
+func TestWrongCredentialsAreNamedByARealStore(t *testing.T) {
+	where := localstacktest.Shared(t, localstack.MinIO).Endpoint
+	for variable, code := range map[string]string{"AWS_SECRET_ACCESS_KEY": "SignatureDoesNotMatch", "AWS_ACCESS_KEY_ID": "InvalidAccessKeyId"} {
+		t.Run(variable, func(t *testing.T) {
+			t.Setenv(variable, "wrongwrong")
+			b, err := Open(Config{Bucket: "some-bucket", Endpoint: where, PathStyle: true, Transport: closing(t)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for op, err := range map[string]error{"check": b.Check(t.Context(), "p"), "put": b.Put(t.Context(), "key", []byte("body"), newNonce())} {
+				if err == nil || !strings.Contains(err.Error(), code) || !strings.Contains(err.Error(), "of the environment") {
+					t.Errorf("%s: %v, want %s and where the credentials are from", op, err, code)
+				}
+			}
+		})
+	}
+}

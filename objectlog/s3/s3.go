@@ -13,6 +13,7 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -128,8 +129,8 @@ func (b *Bucket) do(ctx context.Context, x *exchange, call func(ctx context.Cont
 	case errors.As(err, &answered) && x.header != nil: // a 200 with an error in its body, as the end of an upload in parts can have
 		err = &refusal{status: http.StatusOK, code: answered.Code, message: answered.Message}
 	}
-	if err == nil {
-		err = ctx.Err() // the SDK ends a list silently
+	if err == nil && x.header == nil {
+		err = cmp.Or(ctx.Err(), errUnanswered)
 	}
 	if err == nil {
 		return nil
@@ -140,12 +141,17 @@ func (b *Bucket) do(ctx context.Context, x *exchange, call func(ctx context.Cont
 	return b.explain(ctx, x, err)
 }
 
-var errHung = errors.New("the store did not answer in time")
+var (
+	errHung = errors.New("the store did not answer in time")
+	// errUnanswered: the SDK takes for a success what no answer of the store says.
+	errUnanswered = errors.New("nothing was sent")
+)
 
 // patience bounds one request, connecting and body included. A store that has hung, or a network that swallows packets, is noticed by
 // nobody else: TCP waits for a quarter of an hour. The time by size allows for a link of half a megabit a second.
 func patience(bytes int64) time.Duration {
-	return answerMax + time.Duration(bytes)*16*time.Second>>20
+	const perKiB = 16 * time.Second >> 10
+	return answerMax + time.Duration(bytes>>10)*perKiB
 }
 
 // answerMax is how long a store may take for what has no size: MinIO on a disk that is busy with other things was seen to take several
