@@ -22,6 +22,8 @@ import (
 
 // TestPutIsOneRequest pins what one Put is on the wire, headers and all.
 func TestPutIsOneRequest(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "splashdam")
+	t.Setenv("AWS_SESSION_TOKEN", "")
 	f := newFake(t, func(w http.ResponseWriter, _ request) { w.Header().Set("Etag", `"e"`) })
 	nonce, err := objectlog.ParseUUID("00112233-4455-4677-8899-aabbccddeeff")
 	if err != nil {
