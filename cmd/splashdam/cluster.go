@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -47,7 +48,12 @@ bucket and a table that do not belong together are refused, and so is a second c
 	return cmd
 }
 
+// initTimeout is for 1,024 shards on a table that takes 4,000 units a second, and throttles all the while.
+const initTimeout = time.Hour
+
 func (env *environment) initCluster(ctx context.Context, init clusterInit) error {
+	ctx, cancel := context.WithTimeout(ctx, initTimeout)
+	defer cancel()
 	cfg := agent.Config{Shards: init.shards, Slots: init.slots}
 	if err := cfg.Validate(); err != nil || init.shards < 1 || init.slots < 64 {
 		return usageError("cluster init: --shards %d, --slots %d: want 1 to 1024 and 64 to 65536", init.shards, init.slots)

@@ -43,15 +43,20 @@ func (t *Table) CreateAll(ctx context.Context, items []metadata.Item) metadata.P
 		}
 		seen[item.Key] = true
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var (
+		once   sync.Once
+		failed error // the first one
+	)
 	batches := make(chan []metadata.Item)
 	var workers sync.WaitGroup
 	for range batchesAtOnce {
 		workers.Go(func() {
 			for batch := range batches {
 				if err := t.createBatch(ctx, batch); err != nil {
-					cancel(err)
+					once.Do(func() { failed = err })
+					cancel()
 				}
 			}
 		})
@@ -64,8 +69,11 @@ func (t *Table) CreateAll(ctx context.Context, items []metadata.Item) metadata.P
 	}
 	close(batches)
 	workers.Wait()
-	if ctx.Err() != nil {
-		return metadata.PutResult{Err: fmt.Errorf("create %d items: %w", len(items), context.Cause(ctx))}
+	if failed == nil {
+		failed = ctx.Err() // before all were sent
+	}
+	if failed != nil {
+		return metadata.PutResult{Err: fmt.Errorf("create %d items: %w", len(items), failed)}
 	}
 	return metadata.PutResult{Outcome: metadata.Applied}
 }
@@ -74,19 +82,19 @@ func (t *Table) CreateAll(ctx context.Context, items []metadata.Item) metadata.P
 func (t *Table) createBatch(ctx context.Context, batch []metadata.Item) error {
 	for wait := leftOverWait; ; wait = min(2*wait, leftOverWaitMax) {
 		left, err := t.putBatch(ctx, batch)
-		if err != nil || len(left) == 0 {
+		if err != nil && !errors.Is(err, objectlog.ErrThrottled) || len(left) == 0 {
 			return err
 		}
 		batch = left
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("create item %s/%s: left over: %w", left[0].Key.PK, left[0].Key.SK, context.Cause(ctx))
+			return fmt.Errorf("create item %s/%s: left over: %w", left[0].Key.PK, left[0].Key.SK, errors.Join(ctx.Err(), err))
 		case <-time.After(wait/2 + rand.N(wait)/2):
 		}
 	}
 }
 
-// putBatch answers the items that were left over.
+// putBatch answers the items that were left over: all of them, if the error is ErrThrottled.
 func (t *Table) putBatch(ctx context.Context, batch []metadata.Item) ([]metadata.Item, error) {
 	first := batch[0].Key
 	c := &call{action: "BatchWriteItem", object: fmt.Sprintf("%d items from %s/%s", len(batch), first.PK, first.SK)}
@@ -107,7 +115,7 @@ func (t *Table) putBatch(ctx context.Context, batch []metadata.Item) ([]metadata
 	})
 	if errors.Is(err, objectlog.ErrThrottled) {
 		paid.units = 0
-		return batch, nil
+		return batch, err
 	}
 	if err != nil {
 		return nil, err

@@ -142,7 +142,9 @@ func TestThrottlingIsUnknownAndSaysSo(t *testing.T) {
 		if _, err := table.Query(t.Context(), slotKey.PK, "", 1); !errors.Is(err, objectlog.ErrThrottled) {
 			t.Errorf("query, %s: %v", code, err)
 		}
-		if r := table.CreateAll(t.Context(), []metadata.Item{slotItem(1, "x")}); r.Outcome != metadata.Unknown || !errors.Is(r.Err, objectlog.ErrThrottled) {
+		ctx, cancel := contextFor(t, 100*time.Millisecond)
+		defer cancel()
+		if r := table.CreateAll(ctx, []metadata.Item{slotItem(1, "x")}); r.Outcome != metadata.Unknown || !errors.Is(r.Err, objectlog.ErrThrottled) {
 			t.Errorf("create all, %s: %+v", code, r)
 		}
 	}
@@ -184,7 +186,9 @@ func TestEveryOtherAnswerIsUnknown(t *testing.T) {
 					t.Errorf("%s: %d requests, want one", method, n)
 				}
 			}
-			if r := table.CreateAll(t.Context(), []metadata.Item{slotItem(1, "x")}); r.Outcome != metadata.Unknown || r.Err == nil {
+			ctx, cancel := contextFor(t, 100*time.Millisecond)
+			defer cancel()
+			if r := table.CreateAll(ctx, []metadata.Item{slotItem(1, "x")}); r.Outcome != metadata.Unknown || r.Err == nil {
 				t.Errorf("create all: %+v", r)
 			}
 			if _, _, err := table.Get(t.Context(), slotKey); err == nil {
