@@ -7,6 +7,10 @@ const (
 	shardlog  = "./metadata/shardlog"
 	state     = "./metadata"
 	writing   = "./agent/write"
+	objects   = "./objectlog/s3 -run PutDecides|Nobody|Cancelled"
+	hedging   = "./objectlog/hedge"
+	items     = "./metadata/dynamo -run Refusal|Throttling|CreateAll|Unknown|Applied|Requests"
+	joining   = "./agent -run Open|Prefix"
 	kills     = "./test/e2e -run Kills -records 20000"
 )
 
@@ -121,4 +125,29 @@ func (b *Bucket) putNow(name string, body []byte, t trailer) error {
 		{"\tif c.mine && c.tip.epoch > c.epoch { // the followed state or the snapshot is a later leader's\n\t\tc.depose()\n\t}\n", "", "metadata/shardlog/follow.go"}}, shardlog},
 	{"S3", "a moved limit counts before the pointer is confirmed", "metadata/shardlog/checkpoint.go", []edit{
 		{"\t\tl.cur = c.snap.at\n\t}).moves = c.snap\n", "\t\tl.cur = c.snap.at\n\t}).moves = c.snap\n\tc.lease.prev = c.put.next.prev\n"}}, shardlog},
+	{"B1", "a put that the key refuses is taken for stored, whatever the key holds", "objectlog/s3/put.go", []edit{
+		{"case found == want:", "case found.bytes >= 0:"}}, objects},
+	{"B2", "a put that the key refuses is another's, though the key is free now", "objectlog/s3/put.go", []edit{
+		{"refused because the key was taken, outcome unknown: %v\", b.location(key), errHead)", "refused because the key was taken: %w\", b.location(key), objectlog.ErrExists)"}}, objects},
+	{"B3", "a put that has returned goes on reading its caller's bytes", "objectlog/s3/payload.go", []edit{
+		{"\tp.data = nil\n", ""}}, objects},
+	{"B4", "a slow put returns while its other attempt reads the caller's bytes", "objectlog/hedge/hedge.go", []edit{
+		{"\tif timer.Stop() {\n\t\treturn first\n\t}\n\t<-done\n", "\tif timer.Stop() || first == nil {\n\t\treturn first\n\t}\n\t<-done\n"}}, hedging},
+	{"T1", "every error of a conditional put is a refusal", "metadata/dynamo/write.go", []edit{
+		{"\tif !errors.As(err, &failed) {\n\t\treturn metadata.PutResult{Err: err}\n\t}\n", "\tif !errors.As(err, &failed) {\n\t\treturn metadata.PutResult{Outcome: metadata.Refused}\n\t}\n"}}, items},
+	{"T2", "a refusal that shows no item is taken for absence", "metadata/dynamo/write.go", []edit{
+		{"\titem, ok, err := t.Get(ctx, key)\n", "\titem, ok, err := metadata.Item{}, false, error(nil)\n"}}, items},
+	{"T3", "the SDK sends a put again by itself", "metadata/dynamo/dynamo.go", []edit{
+		{"o.Retryer, o.RetryMaxAttempts = aws.NopRetryer{}, 0", "o.RetryMaxAttempts = 3"}}, items},
+	{"T4", "a doubt about one batch of a new ring is none", "metadata/dynamo/createall.go", []edit{
+		{"once.Do(func() { failed = err })\n\t\t\t\t\tcancel()\n", "once.Do(func() { _ = err })\n"}}, items},
+	{"T5", "a put that was held back while the table throttles is a refusal", "metadata/throttle/throttle.go", []edit{
+		{"return metadata.PutResult{Outcome: metadata.Unknown, Err: err}", "return metadata.PutResult{Outcome: metadata.Refused}"}}, "./metadata/throttle"},
+	{"C1", "a restored table is taken for the cluster's", "agent/join.go", []edit{
+		{"c.Table != \"\" && c.Table != j.cfg.TableID", "c.Table != \"\" && false"}}, joining},
+	{"C2", "a bucket is taken for the cluster's, whosever mark it has", "agent/join.go", []edit{
+		{"case id != c.ID:", "case id != c.ID && false:"}}, joining},
+	{"C3", "a prefix may belong to two clusters", "agent/join.go", []edit{
+		{"\tcase errors.Is(err, objectlog.ErrExists):\n\t\treturn c, fmt.Errorf(\"prefix", "\tcase errors.Is(err, objectlog.ErrExists) && false:\n\t\treturn c, fmt.Errorf(\"prefix"},
+		{"\tcase err != nil:\n\t\treturn c, fmt.Errorf(\"put the cluster's mark", "\tcase err != nil && !errors.Is(err, objectlog.ErrExists):\n\t\treturn c, fmt.Errorf(\"put the cluster's mark"}}, joining},
 }
