@@ -631,6 +631,26 @@ func TestKeylessRecordsReachEveryPartition(t *testing.T) {
 	}
 }
 
+func TestKeylessRecordsGoOnToTheNextPartitionWhenABatchIsFull(t *testing.T) {
+	const partitions, records = 4, 400
+	b := newBench(t, partitions)
+	b.hold = make(chan struct{})
+	// While a batch of each partition is in flight nothing but its size ends another.
+	p := b.producer(t, client.ProducerConfig{BatchBytes: 1 << 10, Linger: time.Minute, InFlightBatches: 1})
+	for range records {
+		p.Produce(within(t), client.Record{Topic: "matches", Value: make([]byte, 100)}, nil)
+	}
+	close(b.hold)
+	if err := p.Close(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	for part := range int32(partitions) {
+		if got := len(b.values("matches", part)); got < records/partitions/2 {
+			t.Errorf("partition %d has %d records of %d, want about a quarter", part, got, records)
+		}
+	}
+}
+
 func TestProducerConfigNamesEveryProblem(t *testing.T) {
 	err := client.ProducerConfig{Compression: "brotli", Acks: 9, BatchBytes: 1, BufferBytes: 1, InFlightBatches: 6}.Validate()
 	for _, field := range []string{"Compression", "Acks", "BatchBytes", "BufferBytes", "InFlightBatches"} {

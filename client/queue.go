@@ -131,6 +131,12 @@ func (q *queue) open() *batch {
 	return nil
 }
 
+// packs says whether a record of this size joins others in the open batch.
+func (q *queue) packs(size int) bool {
+	b := q.open()
+	return b != nil && b.bytes+size <= q.batchBytes
+}
+
 // spares are the lists of batches that were reported, for reuse: growing them anew cost a quarter of the time of packing.
 type spares struct {
 	records [][]objectlog.Record

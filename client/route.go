@@ -39,7 +39,7 @@ func (p *Producer) enqueue(ctx context.Context, r *Record, done func(Result)) er
 		p.mu.Unlock()
 		return err
 	}
-	q, err := p.route(t, r, now)
+	q, err := p.route(t, r, size, now)
 	if err != nil {
 		p.mu.Unlock()
 		return err
@@ -102,15 +102,15 @@ func (p *Producer) freed() {
 	p.space = make(chan struct{})
 }
 
-// route answers the record's queue.
-func (p *Producer) route(t *topic, r *Record, now time.Time) (*queue, error) {
+// route answers the queue of the record, which takes so many bytes.
+func (p *Producer) route(t *topic, r *Record, size int, now time.Time) (*queue, error) {
 	if !t.asking && now.Sub(t.asked) > p.cfg.MetadataAge {
 		t.asking = true
 		p.wg.Go(func() { p.refresh(t) })
 	}
 	at := p.cfg.Partitioner(r, t.partitions)
 	if at == AnyPartition {
-		if q := t.queues[t.sticky]; q == nil || q.open() == nil {
+		if q := t.queues[t.sticky]; q == nil || !q.packs(size) {
 			t.sticky = (t.sticky + 1) % Partition(t.partitions)
 		}
 		at = t.sticky
