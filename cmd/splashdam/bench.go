@@ -34,6 +34,9 @@ type benchLoad struct {
 	rate        float64 // records per second; 0: as fast as it goes
 	duration    time.Duration
 	compression string
+
+	incompressible bool
+	producers      int
 }
 
 func (l *benchLoad) flags(cmd *cobra.Command, rate float64) {
@@ -41,6 +44,8 @@ func (l *benchLoad) flags(cmd *cobra.Command, rate float64) {
 	f.StringVar(&l.topic, "topic", "splashdam-bench", "topic to use; created if absent")
 	f.Int32Var(&l.partitions, "partitions", 16, "partitions of the topic, if it is created")
 	f.IntVar(&l.size, "size", 1024, "bytes of one record")
+	f.BoolVar(&l.incompressible, "incompressible", false, "records of random bytes")
+	f.IntVar(&l.producers, "producers", 1, "producers that share the rate, 1 to 1000; an agent decides at most 5 batches of one in one partition at a time")
 	f.IntVar(&l.keys, "keys", 0, "number of different keys; 0: records without key")
 	f.Float64Var(&l.rate, "rate", rate, "records per second, sent on schedule whatever the broker does; 0: as fast as it goes")
 	f.DurationVar(&l.duration, "duration", 10*time.Second, "how long")
@@ -53,6 +58,8 @@ func (l *benchLoad) check() error {
 		return usageError("bench: --size %d: want %d to %d", l.size, benchSizeMin, benchSizeMax)
 	case l.partitions < 1 || l.partitions > 100_000:
 		return usageError("bench: --partitions %d: want 1 to 100000", l.partitions)
+	case l.producers < 1 || l.producers > 1000:
+		return usageError("bench: --producers %d: want 1 to 1000", l.producers)
 	case l.keys < 0 || l.rate < 0 || l.duration <= 0:
 		return usageError("bench: --keys and --rate want 0 or more, --duration more than 0")
 	}
@@ -71,18 +78,40 @@ func (l *benchLoad) prepare(ctx context.Context, c *client.Client) error {
 // send produces on schedule until the duration is over, then waits for what is under way. Latency counts from the time
 // at which a record was due.
 func (l *benchLoad) send(ctx context.Context, c *client.Client, p pace, acked *progress, ack *latencies) error {
-	producer, err := c.NewProducer(client.ProducerConfig{Compression: l.compression})
-	if err != nil {
-		return usage{err}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var (
+		producers sync.WaitGroup
+		once      sync.Once
+		first     error
+	)
+	for i := range l.producers {
+		producer, err := c.NewProducer(client.ProducerConfig{Compression: l.compression})
+		if err != nil {
+			return usage{err}
+		}
+		producers.Go(func() {
+			if err := l.sendFrom(ctx, producer, i, p, acked, ack); err != nil {
+				once.Do(func() { first = err })
+				cancel()
+			}
+		})
 	}
+	producers.Wait()
+	return first
+}
+
+// sendFrom sends the records of one producer: every so many of all, beginning with first.
+func (l *benchLoad) sendFrom(ctx context.Context, producer *client.Producer, first int, p pace, acked *progress, ack *latencies) error {
 	var (
 		once   sync.Once
-		first  error
 		failed atomic.Bool
+		cause  error
 	)
-	records := newBenchRecords(1, l.size, l.keys)
+	records := newBenchRecords(uint64(first+1), l.size, l.keys, l.incompressible)
+	records.next, records.step = uint64(first), uint64(l.producers)
 	end := p.start.Add(l.duration)
-	for n := int64(0); ctx.Err() == nil && !failed.Load(); n++ {
+	for n := int64(first); ctx.Err() == nil && !failed.Load(); n += int64(l.producers) {
 		due := p.due(n)
 		if due.After(end) {
 			break
@@ -97,7 +126,7 @@ func (l *benchLoad) send(ctx context.Context, c *client.Client, p pace, acked *p
 		size := int64(len(key) + len(value))
 		producer.Produce(ctx, client.Record{Topic: l.topic, Key: key, Value: value}, func(r client.Result) {
 			if r.Err != nil {
-				once.Do(func() { first = r.Err })
+				once.Do(func() { cause = r.Err })
 				failed.Store(true)
 				return
 			}
@@ -107,7 +136,7 @@ func (l *benchLoad) send(ctx context.Context, c *client.Client, p pace, acked *p
 	}
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
-	return firstError(producer.Close(closing), first)
+	return firstError(producer.Close(closing), cause)
 }
 
 // benchProduced is the result of bench produce.
@@ -148,8 +177,8 @@ Where the stores charge for requests it prints how many the agents sent meanwhil
 func (env *environment) benchProduce(ctx context.Context, c *client.Client, load benchLoad, pipeFolder string) error {
 	result := benchProduced{Rate: load.rate}
 	if pipeFolder != "" {
-		o := pipeOptions{folder: pipeFolder, partitions: int(load.partitions), size: load.size, segment: 8 << 20, duration: load.duration}
-		r, err := measurePipe(ctx, o)
+		o := pipeOptions{folder: pipeFolder, partitions: int(load.partitions), size: load.size, incompressible: load.incompressible, segment: 8 << 20, duration: load.duration}
+		r, err := measureFolder(ctx, o)
 		if err != nil {
 			return err
 		}

@@ -2,32 +2,29 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/splashdam/splashdam/metadata"
-	"github.com/splashdam/splashdam/metadata/bolt"
-	"github.com/splashdam/splashdam/objectlog"
 )
 
 // The minimal pipe is the least that any broker with our promise must do on this machine: make the records, encode and
-// compress them, write and fsync a file of a segment's size, commit one small item to the embedded table. No network, no
-// order, no index. What the broker reaches is shown as a part of this limit, measured in the same run.
+// compress them, store an object of a segment's size, commit one small item to the table. No agent, no order, no
+// index. What the broker reaches is shown as a part of this limit, measured in the same run.
 
 // pipeOptions are the flags of the minimal pipe.
 type pipeOptions struct {
-	folder     string // where the files go; removed afterwards
-	partitions int
-	size       int // of one record
-	segment    byteSize
-	duration   time.Duration
+	folder         string // where files and an embedded table go, if there is no bucket; removed afterwards
+	partitions     int
+	size           int // of one record
+	incompressible bool
+	segment        byteSize
+	rate           float64 // segments per second; 0: as fast as it goes
+	duration       time.Duration
 }
 
 // pipeResult is what the pipe reached.
@@ -35,9 +32,11 @@ type pipeResult struct {
 	transferred
 	StoredBytes int64       `json:"stored_bytes"`
 	Segments    int64       `json:"segments"`
-	SegmentMS   percentiles `json:"segment"` // write and fsync of the file and its folder
+	SegmentMS   percentiles `json:"segment"` // one object stored
 	TableMS     percentiles `json:"table"`   // commit of one item
 	FlushMS     percentiles `json:"flush"`   // both, one after the other
+	RawPut      *rawRate    `json:"raw_put,omitempty"`
+	RawGet      *rawRate    `json:"raw_get,omitempty"`
 }
 
 func newBenchPipe(env *environment) *cobra.Command {
@@ -45,8 +44,12 @@ func newBenchPipe(env *environment) *cobra.Command {
 	segment := o.segment.String()
 	cmd := &cobra.Command{
 		Use:   "pipe",
-		Short: "Measure the limit: encode, write and fsync segments, commit to the table, nothing else",
-		Args:  noArguments,
+		Short: "Measure the limit: encode and store segments, commit to the table, nothing else",
+		Long: `Bench pipe does the least that a broker must do, without one: it makes records, encodes and compresses them, stores segments and
+commits one item to the table for each. Into files and an embedded table in --folder, each with its fsyncs and one after the
+other; or, with --bucket and --table, into those, up to 16 segments at once, as an agent does. Flat out into a bucket it also
+measures puts and gets of 4 MiB of random bytes alone. What it writes is removed again.`,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
 			if o.segment, err = parseByteSize(segment); err != nil {
@@ -55,21 +58,16 @@ func newBenchPipe(env *environment) *cobra.Command {
 			if err := o.check(); err != nil {
 				return err
 			}
-			r, err := measurePipe(cmd.Context(), o)
-			if err != nil {
-				return err
-			}
-			return env.print(r, func() {
-				fmt.Fprintf(env.out, "minimal pipe: %s, %d segments, stored %s\n", r.transferred, r.Segments, humanBytes(float64(r.StoredBytes)))
-				fmt.Fprintf(env.out, "  segment write + fsync: %s\n  table commit:          %s\n  both:                  %s\n", r.SegmentMS, r.TableMS, r.FlushMS)
-			})
+			return env.benchPipe(cmd.Context(), o, cmd.Flags().Changed("folder"))
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.folder, "folder", ".", "a folder on the disk to be measured")
 	f.IntVar(&o.partitions, "partitions", 1, "partitions that share a segment")
 	f.IntVar(&o.size, "size", 1024, "bytes of one record")
+	f.BoolVar(&o.incompressible, "incompressible", false, "records of random bytes")
 	f.StringVar(&segment, "segment", segment, "stored size of one segment")
+	f.Float64Var(&o.rate, "rate", 0, "segments per second; 0: as fast as it goes")
 	f.DurationVar(&o.duration, "duration", 5*time.Second, "how long")
 	return cmd
 }
@@ -82,152 +80,154 @@ func (o pipeOptions) check() error {
 		return usageError("bench pipe: --size %d: want %d to %d", o.size, benchSizeMin, benchSizeMax)
 	case o.segment < 1<<10 || o.segment > 256<<20:
 		return usageError("bench pipe: --segment %s: want 1KiB to 256MiB", o.segment)
-	case o.duration <= 0:
-		return usageError("bench pipe: --duration %s: want more than nothing", o.duration)
+	case o.rate < 0 || o.duration <= 0:
+		return usageError("bench pipe: --rate %g, --duration %s: want 0 or more, and more than nothing", o.rate, o.duration)
 	}
 	return nil
 }
 
-// measurePipe encodes on every core and writes from one goroutine.
-func measurePipe(ctx context.Context, o pipeOptions) (pipeResult, error) {
+func (env *environment) benchPipe(ctx context.Context, o pipeOptions, folder bool) error {
+	if c := env.config; folder || c.Bucket == "" && c.Table == "" {
+		r, err := measureFolder(ctx, o)
+		if err != nil {
+			return err
+		}
+		return env.printPipe(r)
+	}
+	bucket, table, err := env.openStores(ctx)
+	if err != nil {
+		return err
+	}
+	defer table.close()
+	s := newPipeStores(bucket, table)
+	r, err := measurePipe(ctx, o, s)
+	if err == nil && o.rate == 0 {
+		r.RawPut, r.RawGet, err = s.measureRaw(ctx, o.duration)
+	}
+	if err = errors.Join(err, s.remove(context.WithoutCancel(ctx))); err != nil {
+		return err
+	}
+	return env.printPipe(r)
+}
+
+func (env *environment) printPipe(r pipeResult) error {
+	return env.print(r, func() {
+		fmt.Fprintf(env.out, "minimal pipe: %s, %d segments, stored %s\n", r.transferred, r.Segments, humanBytes(float64(r.StoredBytes)))
+		fmt.Fprintf(env.out, "  segment stored: %s\n  table commit:   %s\n  both:           %s\n", r.SegmentMS, r.TableMS, r.FlushMS)
+		if r.RawPut != nil {
+			fmt.Fprintf(env.out, "  puts of 4 MiB alone: %s/s; gets of 4 MiB alone: %s/s\n", humanBytes(r.RawPut.BytesPerSecond), humanBytes(r.RawGet.BytesPerSecond))
+		}
+	})
+}
+
+// measureFolder measures the pipe into files and an embedded table.
+func measureFolder(ctx context.Context, o pipeOptions) (pipeResult, error) {
 	folder, err := os.MkdirTemp(o.folder, "splashdam-pipe-")
 	if err != nil {
 		return pipeResult{}, &terminalError{op: "bench pipe in", object: o.folder, cause: unwrapPath(err)}
 	}
 	defer os.RemoveAll(folder)
-	table, err := bolt.Open(folder)
+	table, err := openFile(folder)
 	if err != nil {
 		return pipeResult{}, err
 	}
-	defer table.Close()
-	ctx, cancel := context.WithTimeout(ctx, o.duration)
+	defer table.close()
+	return measurePipe(ctx, o, &pipeStores{store: func(_ context.Context, n int64, body []byte) error { return writeSegment(folder, n, body) }, table: table, uploads: 1})
+}
+
+// measurePipe encodes on every core and stores as many segments at once as the stores are given.
+func measurePipe(ctx context.Context, o pipeOptions, s *pipeStores) (pipeResult, error) {
+	timed, cancel := context.WithTimeout(ctx, o.duration)
 	defer cancel()
-	segments, encoded := make(chan pipeSegment), make(chan error)
-	encoders := runtime.GOMAXPROCS(0)
-	for i := range encoders {
-		go func() { encoded <- encodeSegments(ctx, uint64(i), o, segments) }()
-	}
-	p, segmentTime, tableTime, flushTime := newProgress("written"), newLatencies(), newLatencies(), newLatencies()
-	var r pipeResult
-	for encoders > 0 && err == nil {
-		select {
-		case s := <-segments:
-			started := time.Now()
-			if err = writeSegment(folder, r.Segments, s.body); err != nil {
-				break
-			}
-			stored := time.Now()
-			if err = commitSegment(ctx, table, r.Segments, len(s.body)); err != nil {
-				break
-			}
-			segmentTime.add(stored.Sub(started))
-			tableTime.add(time.Since(stored))
-			flushTime.add(time.Since(started))
-			r.Segments++
-			r.StoredBytes += int64(len(s.body))
-			p.add(s.records, s.records*int64(o.size))
-		case err = <-encoded:
-			encoders--
+	segments := make(chan pipeSegment)
+	var (
+		encoders, uploads sync.WaitGroup
+		once              sync.Once
+		failed            error
+	)
+	fail := func(err error) {
+		if err != nil {
+			once.Do(func() { failed = err })
+			cancel()
 		}
 	}
-	r.transferred = p.result()
-	cancel()
-	for ; encoders > 0; encoders-- {
-		<-encoded
+	m := pipeMeters{progress: newProgress("written"), segment: newLatencies(), table: newLatencies(), flush: newLatencies()}
+	for i := range runtime.GOMAXPROCS(0) {
+		encoders.Go(func() { fail(encodeSegments(timed, uint64(i), o, segments)) })
 	}
-	r.SegmentMS, r.TableMS, r.FlushMS = segmentTime.percentiles(), tableTime.percentiles(), flushTime.percentiles()
-	return r, err
-}
-
-// pipeSegment is an encoded segment on its way to the disk.
-type pipeSegment struct {
-	body    []byte
-	records int64
-}
-
-// pipeBatchBytes is the size at which a producer seals a batch.
-const pipeBatchBytes = 1 << 20
-
-func encodeSegments(ctx context.Context, seed uint64, o pipeOptions, out chan<- pipeSegment) error {
-	records := newBenchRecords(seed, o.size, 0)
-	perBatch := 1 // grows until a segment holds a batch of every partition
-	for {
-		runs := make([]objectlog.SegmentRun, o.partitions)
-		var s pipeSegment
-		stored := 0
-		for i := 0; stored < int(o.segment); i++ {
-			batch, row, err := encodePipeBatch(records, perBatch)
-			if err != nil {
-				return fmt.Errorf("encode batch: %w", err)
+	turns := newTurns(m.started, o.rate)
+	for i := range s.uploads {
+		uploads.Go(func() {
+			for segment := range segments {
+				turns.wait(timed)
+				fail(m.flushOne(ctx, s, i, segment, o.size))
 			}
-			run := &runs[i%o.partitions]
-			run.Partition = objectlog.Partition(i % o.partitions)
-			run.Batches, run.Rows = append(run.Batches, batch), append(run.Rows, row)
-			stored += len(batch)
-			s.records += int64(perBatch)
-			if i == 0 {
-				share := int(o.segment) / o.partitions * o.size * perBatch / len(batch)
-				perBatch = max(1, min(share, pipeBatchBytes)/o.size)
-			}
-		}
-		for i := range runs {
-			if len(runs[i].Batches) == 0 {
-				runs = runs[:i]
-				break
-			}
-		}
-		s.body, _ = objectlog.EncodeSegment(runs)
-		select {
-		case out <- s:
-		case <-ctx.Done():
-			return nil
-		}
+		})
 	}
+	encoders.Wait()
+	close(segments)
+	uploads.Wait()
+	return m.result(), failed
 }
 
-func encodePipeBatch(records *benchRecords, n int) ([]byte, objectlog.BatchRow, error) {
-	list := make([]objectlog.Record, n)
-	now := objectlog.Timestamp(time.Now().UnixMilli())
-	for i := range list {
-		list[i].Key, list[i].Value = records.take()
-		list[i].Timestamp = now
-	}
-	b, err := objectlog.EncodeBatch(nil, list, objectlog.BatchOptions{
-		Codec: objectlog.CodecSnappy, LogAppendTime: objectlog.NoTimestamp, ProducerID: objectlog.NoProducer, ProducerEpoch: -1, FirstSequence: -1,
-	})
-	row := objectlog.BatchRow{
-		Bytes: int32(len(b)), Records: int32(n), MaxTimestamp: now, ProducerID: objectlog.NoProducer,
-		ProducerEpoch: -1, FirstSequence: -1, CRC: binary.BigEndian.Uint32(b[17:]), Expected: objectlog.NoOffset,
-	}
-	return b, row, err
+// pipeMeters measure what becomes of segments.
+type pipeMeters struct {
+	*progress
+	segment, table, flush *latencies
+
+	mu       sync.Mutex
+	stored   int64 // bytes, under mu
+	segments int64 // under mu
 }
 
-// writeSegment makes the file durable under its name.
-func writeSegment(folder string, n int64, body []byte) error {
-	f, err := os.Create(filepath.Join(folder, fmt.Sprintf("%016x.seg", n)))
-	if err != nil {
+// flushOne stores a segment and commits it. It is not cut off at the end of the time: what was begun counts, with its time.
+func (m *pipeMeters) flushOne(ctx context.Context, s *pipeStores, uploader int, segment pipeSegment, size int) error {
+	m.mu.Lock()
+	n := m.segments
+	m.segments++
+	m.stored += int64(len(segment.body))
+	m.mu.Unlock()
+	started := time.Now()
+	if err := s.store(ctx, n, segment.body); err != nil {
 		return err
 	}
-	_, err = f.Write(body)
-	err = errors.Join(err, f.Sync(), f.Close())
-	dir, openErr := os.Open(folder)
-	if openErr != nil {
-		return errors.Join(err, openErr)
+	stored := time.Now()
+	if err := s.commit(ctx, uploader, len(segment.body)); err != nil {
+		return err
 	}
-	return errors.Join(err, dir.Sync(), dir.Close())
+	m.segment.add(stored.Sub(started))
+	m.table.add(time.Since(stored))
+	m.flush.add(time.Since(started))
+	m.add(segment.records, segment.records*int64(size))
+	return nil
 }
 
-// commitSegment puts an item of a typical entry's size, over the same few keys, as a ring does.
-func commitSegment(ctx context.Context, table metadata.Table, n int64, size int) error {
-	const slots, entryBytes = 64, 512
-	item := metadata.Item{Key: metadata.Key{PK: "pipe", SK: fmt.Sprintf("%06d", n%slots)}, Rev: metadata.Rev(n + 1), Value: make([]byte, entryBytes)}
-	binary.BigEndian.PutUint64(item.Value, uint64(size))
-	cond := metadata.If{}
-	if n >= slots {
-		cond = metadata.RevIs(metadata.Rev(n + 1 - slots))
+func (m *pipeMeters) result() pipeResult {
+	return pipeResult{
+		transferred: m.progress.result(), StoredBytes: m.stored, Segments: m.segments,
+		SegmentMS: m.segment.percentiles(), TableMS: m.table.percentiles(), FlushMS: m.flush.percentiles(),
 	}
-	if r := table.Put(context.WithoutCancel(ctx), item, cond); r.Outcome != metadata.Applied {
-		return errors.Join(fmt.Errorf("commit segment %d: refused", n), r.Err)
+}
+
+// turns are when flushes begin.
+type turns struct {
+	pace
+	mu   sync.Mutex
+	next int64 // under mu
+}
+
+func newTurns(start time.Time, rate float64) *turns {
+	return &turns{pace: pace{start: start, rate: rate}}
+}
+
+// wait waits for the next turn, at most until ctx ends.
+func (t *turns) wait(ctx context.Context) {
+	t.mu.Lock()
+	n := t.next
+	t.next++
+	t.mu.Unlock()
+	select {
+	case <-time.After(time.Until(t.due(n))):
+	case <-ctx.Done():
 	}
-	return nil
 }

@@ -20,8 +20,8 @@ import (
 // variable SPLASHDAM_NAME with underscores, the key in the YAML file name. Flags win over the environment, the
 // environment over the file, the file over the default.
 type Config struct {
-	Bucket          string `name:"bucket" default:"" verbs:"agent cluster" doc:"address of the objects: s3://NAME/PREFIX?endpoint=URL&region=NAME&style=path, or file://FOLDER"`
-	Table           string `name:"table" default:"" verbs:"agent cluster" doc:"address of the log: dynamodb://NAME?endpoint=URL&region=NAME, or bolt://FOLDER"`
+	Bucket          string `name:"bucket" default:"" verbs:"agent cluster bench" doc:"address of the objects: s3://NAME/PREFIX?endpoint=URL&region=NAME&style=path, or file://FOLDER"`
+	Table           string `name:"table" default:"" verbs:"agent cluster bench" doc:"address of the log: dynamodb://NAME?endpoint=URL&region=NAME, or bolt://FOLDER"`
 	Data            string `name:"data" default:"./splashdam-data" verbs:"dev segment" doc:"folder of the embedded stores"`
 	Listen          string `name:"listen" default:"127.0.0.1:4510" verbs:"dev agent" doc:"address for clients, host:port; port 0 takes a free one"`
 	AdvertiseClient string `name:"advertise-client" default:"" verbs:"agent" doc:"host:port at which clients reach this agent, or a load balancer before it; empty: the listen address, with this machine's name for a wildcard"`

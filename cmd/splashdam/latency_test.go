@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/splashdam/splashdam/objectlog"
 )
 
 func TestPercentilesAreThoseOfTheRecordedDurations(t *testing.T) {
@@ -30,7 +32,7 @@ func TestPaceKeepsTheScheduleWhateverWasLate(t *testing.T) {
 
 func TestBenchRecordsAreJSONOfTheirSizeAndNumbered(t *testing.T) {
 	for _, size := range []int{benchSizeMin, 1024, 100_000} {
-		g := newBenchRecords(1, size, 5)
+		g := newBenchRecords(1, size, 5, false)
 		keys := map[string]int{}
 		for i := range 3000 {
 			key, value := g.take()
@@ -48,5 +50,21 @@ func TestBenchRecordsAreJSONOfTheirSizeAndNumbered(t *testing.T) {
 		if len(keys) != 5 {
 			t.Errorf("%d keys, want 5", len(keys))
 		}
+	}
+}
+
+func TestIncompressibleBenchRecordsAreAsLargeWhenCompressed(t *testing.T) {
+	const records, size = 1000, 1024
+	g := newBenchRecords(1, size, 0, true)
+	list := make([]objectlog.Record, records)
+	for i := range list {
+		_, list[i].Value = g.take()
+		if n, err := benchSequence(list[i].Value); err != nil || n != int64(i) || len(list[i].Value) != size {
+			t.Fatalf("record %d of %d bytes has number %d (%v)", i, len(list[i].Value), n, err)
+		}
+	}
+	b, err := objectlog.EncodeBatch(nil, list, objectlog.BatchOptions{Codec: objectlog.CodecZstd})
+	if err != nil || len(b) < records*size*9/10 {
+		t.Errorf("%d records of %d bytes take %d (%v)", records, size, len(b), err)
 	}
 }
