@@ -181,10 +181,25 @@ func TestSelfTestGoesOnAfterThrottlingAndCuts(t *testing.T) {
 	}
 }
 
+func TestSelfTestPassesWhereOneAnswerInTwentyIsLost(t *testing.T) {
+	f := startFake(t)
+	f.lie = func(action string, n int, _ *http.Request, body []byte) *reply {
+		if n%20 != 0 {
+			return nil
+		}
+		f.serve(action, body)
+		return &reply{cut: true}
+	}
+	if _, err := f.open(t, Config{}).Check(t.Context()); err != nil || len(f.items) != 0 {
+		t.Errorf("%v, %d items left", err, len(f.items))
+	}
+}
+
 // A whole round is lost on its way, and one of its puts arrives in the next: it must not look like a winner that nobody knows.
 func TestSelfTestIsNotMisledByAPutOfAnEarlierRound(t *testing.T) {
 	f := startFake(t)
-	const second, third = 1 + selfTestWriters, 1 + 2*selfTestWriters // puts before the round of this number
+	const second = 1 + selfTestWriters                   // puts before the second round
+	const third = second + selfTestTries*selfTestWriters // and before what follows it
 	var late atomic.Pointer[[]byte]
 	f.lie = func(action string, n int, _ *http.Request, body []byte) *reply {
 		switch {

@@ -73,16 +73,28 @@ func (t *Table) insist(ctx context.Context, step func() error) error {
 }
 
 func (t *Table) putScratch(ctx context.Context, item metadata.Item) error {
-	return t.insist(ctx, func() error {
-		r := t.Put(ctx, item, metadata.If{})
-		switch {
-		case r.Outcome == metadata.Applied, r.Outcome == metadata.Refused && sameItem(r.Current, &item): // an earlier try
-			return nil
-		case r.Outcome == metadata.Refused:
-			return fmt.Errorf("a put of a new item was refused: %w", errNotConditional)
-		}
+	switch r := t.decide(ctx, item, metadata.If{}); r.Outcome {
+	case metadata.Applied:
+		return nil
+	case metadata.Refused:
+		return fmt.Errorf("a put of a new item was refused: %w", errNotConditional)
+	default:
+		return r.Err
+	}
+}
+
+// decide sends a put until its outcome is known: where one answer in twenty is lost, hardly any round of 64 has all of them.
+func (t *Table) decide(ctx context.Context, item metadata.Item, cond metadata.If) (r metadata.PutResult) {
+	sendings := 0
+	_ = t.insist(ctx, func() error { // the result says why it is unknown
+		sendings++
+		r = t.Put(ctx, item, cond)
 		return r.Err
 	})
+	if r.Outcome == metadata.Refused && sendings > 1 && sameItem(r.Current, &item) { // an earlier sending was applied
+		return metadata.PutResult{Outcome: metadata.Applied}
+	}
+	return r
 }
 
 // round answers the winner's item. Its error is errNotConditional, or one that shows nothing.
@@ -91,7 +103,7 @@ func (t *Table) round(ctx context.Context, current metadata.Item) (*metadata.Ite
 	var all sync.WaitGroup
 	for i := range items {
 		items[i] = metadata.Item{Key: current.Key, Rev: current.Rev + 1, Value: []byte(rand.Text())}
-		all.Go(func() { results[i] = t.Put(ctx, items[i], metadata.RevIs(current.Rev)) })
+		all.Go(func() { results[i] = t.decide(ctx, items[i], metadata.RevIs(current.Rev)) })
 	}
 	all.Wait()
 	return judgeRound(items, results)
