@@ -20,7 +20,10 @@ import (
 // Check finds out, before anything depends on it, whether the bucket is fit for a cluster under the prefix. The error names every problem
 // and what to do about it. It writes scratch objects under <prefix>/self-test-…, and removes them.
 func (b *Bucket) Check(ctx context.Context, prefix string) error {
-	_, err := b.List(ctx, joinKey(prefix, ""), "", 1)
+	err := insist(ctx, func() error {
+		_, err := b.List(ctx, joinKey(prefix, ""), "", 1)
+		return err
+	})
 	if err != nil && !denied(err) {
 		return err // nothing further could tell more: no store, no bucket, or no credentials
 	}
@@ -29,6 +32,28 @@ func (b *Bucket) Check(ctx context.Context, prefix string) error {
 	problems = append(problems, b.selfTest(ctx, prefix)...)
 	return errors.Join(problems...)
 }
+
+// insist repeats a step that got no answer, a few times: one lost answer says nothing about the bucket.
+func insist(ctx context.Context, step func() error) error {
+	for tries := 1; ; tries++ {
+		err := step()
+		r := (*refusal)(nil)
+		answered := errors.As(err, &r) && r.status < http.StatusInternalServerError && !errors.Is(err, objectlog.ErrThrottled)
+		if err == nil || answered || tries == stepTries || errors.Is(err, objectlog.ErrExists) {
+			return err
+		}
+		select {
+		case <-time.After(stepPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+const (
+	stepTries = 5
+	stepPause = 200 * time.Millisecond
+)
 
 func joinKey(prefix, name string) string {
 	if prefix == "" {
@@ -52,7 +77,8 @@ func (b *Bucket) checkRules(ctx context.Context, prefix string) error {
 		problems []error
 	)
 	ask := func(k kind, call func(ctx context.Context) error) {
-		if err := b.do(ctx, &exchange{kind: k}, call); err != nil && !hasNone(err) {
+		err := insist(ctx, func() error { return b.do(ctx, &exchange{kind: k}, call) })
+		if err != nil && !hasNone(err) {
 			problems = append(problems, err)
 		}
 	}
@@ -147,17 +173,27 @@ func (b *Bucket) selfTest(ctx context.Context, prefix string) (problems []error)
 	body := []byte("Splashdam's self-test of the bucket; it may be deleted.")
 	nonce := newNonce()
 	defer func() { problems = append(problems, b.removeScratch(ctx, key, key+"-race")) }()
-	if err := b.Put(ctx, key, body, nonce); err != nil {
+	if err := insist(ctx, func() error { return b.Put(ctx, key, body, nonce) }); err != nil {
 		return append(problems, err)
 	}
 	fail := func(err error) { problems = append(problems, err) }
-	switch info, err := b.Stat(ctx, key); {
+	var info objectlog.ObjectInfo
+	err := insist(ctx, func() (err error) {
+		info, err = b.Stat(ctx, key)
+		return err
+	})
+	switch {
 	case err != nil:
 		fail(err)
 	case info.Bytes != int64(len(body)) || info.Nonce != nonce:
 		fail(fmt.Errorf("stat %s: the store does not keep what was stored with an object (x-amz-meta-nonce); use another store", b.location(key)))
 	}
-	switch part, err := b.Get(ctx, key, objectlog.Extent{Start: 3, Next: 9}); {
+	var part []byte
+	err = insist(ctx, func() (err error) {
+		part, err = b.Get(ctx, key, objectlog.Extent{Start: 3, Next: 9})
+		return err
+	})
+	switch {
 	case denied(err): // the Stat before it wants the same permission and has said so
 	case err != nil:
 		fail(err)
@@ -201,7 +237,8 @@ func (b *Bucket) race(ctx context.Context, key string) error {
 	for i := range writers {
 		all.Go(func() {
 			body := fmt.Appendf(nil, "Splashdam's self-test, writer %d", i)
-			errs[i] = b.Put(ctx, key, body, newNonce())
+			nonce := newNonce()
+			errs[i] = insist(ctx, func() error { return b.Put(ctx, key, body, nonce) })
 		})
 	}
 	all.Wait()
@@ -233,7 +270,7 @@ func (b *Bucket) removeScratch(ctx context.Context, keys ...string) error {
 	defer cancel()
 	var problems []error
 	for _, key := range keys {
-		if err := b.Delete(ctx, key); err != nil {
+		if err := insist(ctx, func() error { return b.Delete(ctx, key) }); err != nil {
 			problems = append(problems, err)
 			if denied(err) {
 				break // the others would say the same
