@@ -46,16 +46,16 @@ type sent struct {
 // history is what clients were told and what they read. Anomalies bear the names of Jepsen's Kafka workload, and corrupt for a value that
 // nobody sent. Everything is compared as it comes, so that a wrong answer is found even if later ones are right.
 type history struct {
-	mu         sync.Mutex // all below
-	sent       map[value]sent
-	values     map[place]value // acknowledged or read
-	where      map[value]place // the same the other way round
-	acked      map[value]place
-	unknown    map[value]bool
-	failed     map[value]bool
-	newest     map[lane]value // with the highest offset acknowledged
-	anomalies  map[string][]string
-	acks       []ack // in the order in which they came
+	mu        sync.Mutex // all below
+	sent      map[value]sent
+	values    map[place]value // acknowledged or read
+	where     map[value]place // the same the other way round
+	acked     map[value]place
+	unknown   map[value]bool
+	failed    map[value]bool
+	newest    map[lane]value // with the highest offset acknowledged
+	anomalies map[string][]string
+	acks      []ack // in the order in which they came
 }
 
 // ack is when a record was sent and acknowledged.

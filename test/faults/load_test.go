@@ -1,0 +1,239 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/splashdam/splashdam/client"
+)
+
+const (
+	topicName  = "faults"
+	partitions = 8
+	producers  = 5
+	sendEvery  = 15 * time.Millisecond // per producer, give or take
+	// unseenTimeout is how long after the end everything acknowledged may take to be read (I8).
+	unseenTimeout = 60 * time.Second
+	closeTimeout  = 60 * time.Second
+)
+
+// load is producers that write and a consumer that reads, until finish.
+type load struct {
+	t       *testing.T
+	h       *history
+	clients []*client.Client
+	stop    context.CancelFunc // ends the sending
+	sending sync.WaitGroup
+
+	tail       *reader
+	stopTail   context.CancelFunc
+	tailing    sync.WaitGroup
+	tailClient *client.Client
+}
+
+// startLoad makes the topic and begins. Clients know all addresses.
+func startLoad(t *testing.T, http client.HTTPVersion, addresses ...string) *load {
+	t.Helper()
+	l := &load{t: t, h: newHistory()}
+	sending, stop := context.WithCancel(t.Context())
+	l.stop = stop
+	admin := newClient(t, http, addresses...)
+	defer admin.Close()
+	if _, err := admin.CreateTopic(t.Context(), client.Topic{Name: topicName, Partitions: partitions}); err != nil {
+		t.Fatal(err)
+	}
+	for n := range producers {
+		c := newClient(t, http, addresses...)
+		l.clients = append(l.clients, c)
+		p, err := c.NewProducer(manner(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.sending.Go(func() { l.produce(sending, p, n) })
+	}
+	reading, stopTail := context.WithCancel(context.Background())
+	l.stopTail, l.tailClient, l.tail = stopTail, newClient(t, http, addresses...), l.h.reader("tail")
+	l.tailing.Go(func() { l.follow(reading, l.tailClient, l.tail) })
+	t.Cleanup(l.end)
+	return l
+}
+
+// manner is how a producer produces. Most do as the SDK does by default; the last two report at once what others repeat, so that there are
+// definite failures and unknown outcomes to judge.
+func manner(n int) client.ProducerConfig {
+	cfg := client.ProducerConfig{Partitioner: client.Manual}
+	switch n {
+	case producers - 2:
+		cfg.DeliveryTimeout = 1500 * time.Millisecond
+	case producers - 1:
+		cfg.NotIdempotent, cfg.DeliveryTimeout = true, 1500*time.Millisecond
+	}
+	return cfg
+}
+
+func newClient(t *testing.T, http client.HTTPVersion, addresses ...string) *client.Client {
+	t.Helper()
+	c, err := client.New(client.Config{Addresses: addresses, HTTP: http})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// produce sends record after record until ctx ends, then waits until all are decided.
+func (l *load) produce(ctx context.Context, p *client.Producer, n int) {
+	chance := rand.New(rand.NewPCG(*seed, uint64(n)))
+	for i := 0; ctx.Err() == nil; i++ {
+		v := value{n, i}
+		at := client.Partition(chance.IntN(partitions))
+		l.h.send(v, at)
+		// Not under ctx: a record that was sent is decided by the log, not by the end of the load.
+		p.Produce(context.Background(), client.Record{Topic: topicName, Partition: at, Value: []byte(v.String())}, func(r client.Result) { l.decided(v, r) })
+		wait := time.NewTimer(sendEvery/2 + time.Duration(chance.Int64N(int64(sendEvery))))
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+		}
+		wait.Stop()
+	}
+	closing, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if err := p.Close(closing); err != nil {
+		l.t.Errorf("close producer %d: %v", n, err)
+	}
+}
+
+func (l *load) decided(v value, r client.Result) {
+	switch {
+	case r.Err == nil:
+		l.h.ack(v, r.Offset)
+	case errors.Is(r.Err, client.ErrUnknownOutcome):
+		l.h.doubt(v)
+	default:
+		l.h.fail(v)
+	}
+}
+
+// follow reads until ctx ends.
+func (l *load) follow(ctx context.Context, c *client.Client, r *reader) {
+	consumer, err := c.NewConsumer(client.ConsumerConfig{Topics: []string{topicName}, FetchWait: time.Second})
+	if err != nil {
+		l.t.Error(err)
+		return
+	}
+	defer consumer.Close()
+	for {
+		records, err := consumer.Poll(ctx, 1000)
+		for _, record := range records {
+			r.read(record.Partition, record.Offset, string(record.Value))
+		}
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			l.t.Errorf("%s: %v", r.name, err)
+			return
+		}
+	}
+}
+
+// finish ends the sending and waits until the tail has everything that was acknowledged.
+func (l *load) finish() {
+	l.t.Helper()
+	l.stop()
+	l.sending.Wait()
+	l.h.close()
+	eventually(unseenTimeout, func() bool { return l.tail.behind() == 0 })
+	l.end()
+	l.tail.end()
+}
+
+// end stops everything; it may be called again.
+func (l *load) end() {
+	l.stop()
+	l.sending.Wait()
+	l.stopTail()
+	l.tailing.Wait()
+	for _, c := range append(l.clients, l.tailClient) {
+		c.Close()
+	}
+}
+
+// readAll reads everything through one agent, from the beginning to where the log ends.
+func (l *load) readAll(name, address string) {
+	l.t.Helper()
+	c := newClient(l.t, client.HTTPAuto, address)
+	defer c.Close()
+	r := l.h.reader(name)
+	ends, err := c.Offsets(l.t.Context(), topicName, client.Latest())
+	if err != nil {
+		l.t.Error(err)
+		return
+	}
+	want := client.Offset(0)
+	for _, e := range ends {
+		if e.Err != nil {
+			l.t.Error(e.Err)
+		}
+		want += e.HighWatermark
+	}
+	consumer, err := c.NewConsumer(client.ConsumerConfig{Topics: []string{topicName}})
+	if err != nil {
+		l.t.Error(err)
+		return
+	}
+	defer consumer.Close()
+	ctx, cancel := context.WithTimeout(l.t.Context(), unseenTimeout)
+	defer cancel()
+	for n := client.Offset(0); n < want; {
+		records, err := consumer.Poll(ctx, 10_000)
+		if err != nil {
+			l.t.Errorf("%s: %d of %d records: %v", name, n, want, err)
+			break
+		}
+		for _, record := range records {
+			r.read(record.Partition, record.Offset, string(record.Value))
+		}
+		n += client.Offset(len(records))
+	}
+	r.end()
+}
+
+// awaitRecovery waits until every partition takes records again, and answers how long that took.
+func (l *load) awaitRecovery(since time.Time, within time.Duration) time.Duration {
+	l.t.Helper()
+	var took time.Duration
+	var ok bool
+	eventually(within+unseenTimeout, func() bool { took, ok = l.h.recovered(since, partitions); return ok })
+	switch {
+	case !ok:
+		l.t.Errorf("not every partition took a record for %s", within+unseenTimeout)
+		return -1
+	case took > within:
+		l.t.Errorf("every partition took records again after %s, want at most %s", took, within)
+	}
+	return took
+}
+
+// awaitAcks waits until so many records are acknowledged.
+func (l *load) awaitAcks(n int) {
+	l.t.Helper()
+	if !eventually(startTimeout, func() bool { return l.h.tally().acked >= n }) {
+		l.t.Fatalf("%d records acknowledged, want %d", l.h.tally().acked, n)
+	}
+}
+
+// result judges the history and adds it to the table.
+func (l *load) result(name string, recovery time.Duration, played int) {
+	l.t.Helper()
+	tally := l.h.tally()
+	results.add(row{name, *seed, tally, recovery, played})
+	if text := l.h.report(); text != "" {
+		l.t.Errorf("anomalies:\n%s", text)
+	}
+	l.t.Logf("%d acknowledged, %d unknown, %d failed; again after %s; %d faults", tally.acked, tally.unknown, tally.failed, recovery.Round(time.Millisecond), played)
+}
