@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/splashdam/splashdam/objectlog"
 	"github.com/splashdam/splashdam/test/matches"
@@ -100,12 +101,17 @@ func (e *appendError) unknown() bool {
 
 // appendOver sends one record over HTTP, to be appended exactly at its place in the ledger.
 func (b *broker) appendOver(topic string, partition int, key, line string, expected int) *appendError {
+	return b.appendWithin(time.Minute, topic, partition, key, line, expected)
+}
+
+// appendWithin is appendOver with the deadline that the agent is told.
+func (b *broker) appendWithin(timeout time.Duration, topic string, partition int, key, line string, expected int) *appendError {
 	at := fmt.Sprintf("%s/%d at %d", topic, partition, expected)
 	text, err := json.Marshal(line)
 	if err != nil {
 		return &appendError{at: at, cause: err.Error()}
 	}
-	_, answer, err := b.call("LogService/Produce", fmt.Sprintf(
+	_, answer, err := b.callWithin(timeout, "LogService/Produce", fmt.Sprintf(
 		`{"batches":[{"topic":%q,"partition":%d,"expectedNextOffset":"%d","records":{"records":[{"key":{"text":%q},"value":{"text":%s}}]}}]}`,
 		topic, partition, expected, key, text))
 	if err != nil {

@@ -75,6 +75,9 @@ func (l *load) writeFeed(w *io.PipeWriter, chunk int) {
 	}
 }
 
+// auditTimeout is shorter than an outage, so that the agent must often answer before it knows the outcome.
+const auditTimeout = time.Second
+
 // writeAudit appends one record after the other. An append of unknown outcome may have happened: the same append again tells, since a
 // mismatch that shows the next offset means that ours is in. After definite errors alone it must not be in.
 func (l *load) writeAudit() error {
@@ -87,13 +90,13 @@ func (l *load) writeAudit() error {
 		p, key, line := l.audit.draw()
 		at, unknown := len(l.audit.partitions[p])-1, false
 		for deadline := time.Now().Add(startTimeout); ; {
-			err := l.b.appendOver("audit", p, key, line, at)
+			err := l.b.appendWithin(auditTimeout, "audit", p, key, line, at)
 			if err == nil || unknown && err.actual == fmt.Sprint(at+1) {
 				break
 			}
 			unknown = unknown || err.unknown()
 			if err.actual != "" || time.Now().After(deadline) {
-				return err
+				return fmt.Errorf("the audit ends: %w (outcome of earlier attempts unknown: %t)", err, unknown)
 			}
 			<-time.After(5 * time.Millisecond)
 		}
@@ -108,7 +111,12 @@ func (l *load) awaitAck(within time.Duration) time.Duration {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for l.acks.Load() == before {
-		if <-tick.C; time.Since(began) > within {
+		select {
+		case err := <-l.audited:
+			l.t.Fatal(err)
+		case <-tick.C:
+		}
+		if time.Since(began) > within {
 			l.t.Fatalf("nothing was acknowledged for %s", within)
 		}
 	}

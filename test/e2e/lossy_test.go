@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"flag"
+	"slices"
 	"testing"
 	"time"
 
@@ -10,8 +11,12 @@ import (
 
 var lossy = flag.Duration("lossy", 5*time.Second, "how long stores lose, repeat, delay and refuse what they are sent")
 
+// lossyTurns is how often an agent is killed meanwhile.
+const lossyTurns = 3
+
 // lossyRules hit one request in ten: answers are lost, requests land late or twice, succeed and are answered with an error, or are slow.
-func lossyRules(late string, refusals ...string) []faultproxy.Rule {
+// The luck of a rule depends on its place in the list, so each turn has another order.
+func lossyRules(turn int, late string, refusals ...string) []faultproxy.Rule {
 	some := func(p float64, kind string, a faultproxy.Action) faultproxy.Rule {
 		return faultproxy.Rule{Match: faultproxy.Match{Kind: kind, Probability: p}, Action: a}
 	}
@@ -21,14 +26,14 @@ func lossyRules(late string, refusals ...string) []faultproxy.Rule {
 		some(0.01, "", faultproxy.Action{Do: faultproxy.DropBefore}),
 		some(0.02, "", faultproxy.Action{Do: faultproxy.Twice}),
 		some(0.01, "", faultproxy.Action{Do: faultproxy.Status, Status: 500, Forwarded: true}),
-		some(0.02, "", faultproxy.Action{DelayMillis: 50, JitterMillis: 500}),
+		some(0.02, "", faultproxy.Action{DelayMillis: 20, JitterMillis: 180}),
 		some(0.01, "", faultproxy.Action{Do: faultproxy.HTML}),
 		some(0.01, "", faultproxy.Action{Do: faultproxy.Truncate}),
 	}
 	for _, code := range refusals {
 		rules = append(rules, some(0.01, "", faultproxy.Action{Do: faultproxy.Status, Error: code}))
 	}
-	return rules
+	return slices.Concat(rules[turn:], rules[:turn])
 }
 
 func TestStoresThatLoseAndRepeatRequestsLoseAndRepeatNoRecord(t *testing.T) {
@@ -37,14 +42,14 @@ func TestStoresThatLoseAndRepeatRequestsLoseAndRepeatNoRecord(t *testing.T) {
 	address := freeAddress(t)
 	b := s.start(t, address)
 	l := startLoad(t, b, 2_000)
-	for range 3 {
-		if err := bucket.SetRules(lossyRules("put", "SlowDown", "ConditionalRequestConflict")...); err != nil {
+	for turn := range lossyTurns {
+		if err := bucket.SetRules(lossyRules(turn, "put", "SlowDown", "ConditionalRequestConflict")...); err != nil {
 			t.Fatal(err)
 		}
-		if err := table.SetRules(lossyRules("PutItem", "ThrottlingException", "ProvisionedThroughputExceededException")...); err != nil {
+		if err := table.SetRules(lossyRules(turn+lossyTurns, "PutItem", "ThrottlingException", "ProvisionedThroughputExceededException")...); err != nil {
 			t.Fatal(err)
 		}
-		<-time.After(*lossy / 3)
+		<-time.After(*lossy / lossyTurns)
 		// An agent dies with requests under way, which land when its successor has begun. The tests that a start makes of its stores have a
 		// quiet moment.
 		b.kill()
