@@ -73,9 +73,16 @@ type broker struct {
 	cmd     *exec.Cmd
 	address string
 	ready   time.Duration
-	greeted chan error // the broker has said that it is ready, or never will; once
+	greeted chan greeting
 	done    chan error // the exit of the process, once
 	stderr  *lockedBuffer
+}
+
+// greeting is what a broker says when it is ready, or why it never will be.
+type greeting struct {
+	address string
+	after   time.Duration
+	err     error
 }
 
 // startBroker runs dev on a folder and waits until it is ready. address may be empty: a free port is taken.
@@ -92,12 +99,13 @@ func (s stack) start(t *testing.T, address string, args ...string) *broker {
 	t.Helper()
 	b := s.launch(t, address, args...)
 	select {
-	case err := <-b.greeted:
-		if err == nil {
+	case g := <-b.greeted:
+		if g.err == nil {
+			b.address, b.ready = g.address, g.after
 			return b
 		}
 		b.kill()
-		t.Fatalf("start %s: %v: %s", s.verb, err, b.stderr)
+		t.Fatalf("start %s: %v: %s", s.verb, g.err, b.stderr)
 	case <-time.After(startTimeout):
 		b.kill()
 		t.Fatalf("start %s: not ready in time: %s", s.verb, b.stderr)
@@ -108,7 +116,7 @@ func (s stack) start(t *testing.T, address string, args ...string) *broker {
 // launch is start without the waiting; only where the address is given it can be spoken to before it is ready.
 func (s stack) launch(t *testing.T, address string, args ...string) *broker {
 	t.Helper()
-	b := &broker{t: t, stack: s, address: address, greeted: make(chan error, 1), done: make(chan error, 1), stderr: &lockedBuffer{}}
+	b := &broker{t: t, stack: s, address: address, greeted: make(chan greeting, 1), done: make(chan error, 1), stderr: &lockedBuffer{}}
 	if address == "" {
 		address = "127.0.0.1:0"
 	}
@@ -127,10 +135,7 @@ func (s stack) launch(t *testing.T, address string, args ...string) *broker {
 	go func() {
 		var hello struct{ Address string }
 		err := json.NewDecoder(stdout).Decode(&hello)
-		if err == nil {
-			b.address, b.ready = hello.Address, time.Since(started)
-		}
-		b.greeted <- err
+		b.greeted <- greeting{hello.Address, time.Since(started), err}
 		io.Copy(io.Discard, stdout)
 		b.done <- b.cmd.Wait()
 	}()

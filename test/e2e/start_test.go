@@ -8,8 +8,8 @@ import (
 	"github.com/splashdam/splashdam/test/faultproxy"
 )
 
-// hangTimeout is above what an agent waits for one answer of a store.
-const hangTimeout = 45 * time.Second
+// hangTimeout is above what an agent waits for its stores before it gives up.
+const hangTimeout = 80 * time.Second
 
 func blackhole(keyContains string) faultproxy.Rule {
 	return faultproxy.Rule{Match: faultproxy.Match{KeyContains: keyContains}, Action: faultproxy.Action{Do: faultproxy.Blackhole}}
@@ -31,7 +31,7 @@ func TestStoreThatHangsFromTheBeginningEndsTheStart(t *testing.T) {
 			if strings.Count(said, "\n") != 1 {
 				t.Errorf("want one line, got %q", said)
 			}
-			says(t, said, "splashdam: ", strings.TrimPrefix(p.Endpoint, "http://"), "in time", "check the network between here and")
+			says(t, said, "splashdam: ", strings.TrimPrefix(p.Endpoint, "http://"), "check the network between here and")
 			t.Log(strings.TrimSpace(said))
 		})
 	}
