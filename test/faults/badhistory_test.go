@@ -32,7 +32,7 @@ func good() (*history, *reader) {
 
 func TestCheckerPassesAGoodHistory(t *testing.T) {
 	h, r := good()
-	r.end()
+	r.end(h.due())
 	h.close()
 	if got := h.report(); got != "" {
 		t.Error(got)
@@ -111,7 +111,7 @@ func TestCheckerNamesWhatIsWrongWithABadHistory(t *testing.T) {
 		t.Run(bad.name, func(t *testing.T) {
 			h, r := good()
 			bad.do(h, r)
-			r.end()
+			r.end(h.due())
 			h.close()
 			if got := h.tally().names(); got != bad.want {
 				t.Errorf("got %s, want %s:\n%s", got, bad.want, h.report())

@@ -193,12 +193,19 @@ func (r *reader) behind() int {
 	return n
 }
 
-// end judges a reader that got as far as the log goes: every acknowledged record must be there (I1). One that lies behind where the
-// reader came is unseen, one that the reader went past is lost.
-func (r *reader) end() {
+// due is what is acknowledged by now: whoever begins to read must find it.
+func (h *history) due() map[value]place {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(h.acked)
+}
+
+// end judges a reader that got as far as the log went when that much was due (I1). A record that lies behind where the reader came is
+// unseen, one that the reader went past is lost.
+func (r *reader) end(due map[value]place) {
 	r.h.mu.Lock()
 	defer r.h.mu.Unlock()
-	for v, at := range r.h.acked {
+	for v, at := range due {
 		switch {
 		case r.seen[v]:
 		case at.offset >= r.next[at.partition]:

@@ -12,14 +12,16 @@ import (
 )
 
 const (
-	topicName  = "faults"
-	partitions = 8
-	producers  = 5
-	sendEvery  = 15 * time.Millisecond // per producer, give or take
+	topicName = "faults"
+	producers = 5
+	sendEvery = 15 * time.Millisecond // per producer, give or take
 	// unseenTimeout is how long after the end everything acknowledged may take to be read (I8).
 	unseenTimeout = 60 * time.Second
 	closeTimeout  = 60 * time.Second
 )
+
+// used are the partitions that are written to. They lie in blocks of 64, each in the next shard, so both shards have some.
+var used = []client.Partition{0, 1, 2, 3, 64, 65, 66, 67}
 
 // load is producers that write and a consumer that reads, until finish.
 type load struct {
@@ -43,7 +45,7 @@ func startLoad(t *testing.T, http client.HTTPVersion, addresses ...string) *load
 	l.stop = stop
 	admin := newClient(t, http, addresses...)
 	defer admin.Close()
-	if _, err := admin.CreateTopic(t.Context(), client.Topic{Name: topicName, Partitions: partitions}); err != nil {
+	if _, err := admin.CreateTopic(t.Context(), client.Topic{Name: topicName, Partitions: 64 * shards}); err != nil {
 		t.Fatal(err)
 	}
 	for n := range producers {
@@ -89,7 +91,7 @@ func (l *load) produce(ctx context.Context, p *client.Producer, n int) {
 	chance := rand.New(rand.NewPCG(*seed, uint64(n)))
 	for i := 0; ctx.Err() == nil; i++ {
 		v := value{n, i}
-		at := client.Partition(chance.IntN(partitions))
+		at := used[chance.IntN(len(used))]
 		l.h.send(v, at)
 		// Not under ctx: a record that was sent is decided by the log, not by the end of the load.
 		p.Produce(context.Background(), client.Record{Topic: topicName, Partition: at, Value: []byte(v.String())}, func(r client.Result) { l.decided(v, r) })
@@ -120,7 +122,7 @@ func (l *load) decided(v value, r client.Result) {
 
 // follow reads until ctx ends.
 func (l *load) follow(ctx context.Context, c *client.Client, r *reader) {
-	consumer, err := c.NewConsumer(client.ConsumerConfig{Topics: []string{topicName}, FetchWait: time.Second})
+	consumer, err := c.NewConsumer(client.ConsumerConfig{Partitions: assigned(), FetchWait: time.Second})
 	if err != nil {
 		l.t.Error(err)
 		return
@@ -141,6 +143,14 @@ func (l *load) follow(ctx context.Context, c *client.Client, r *reader) {
 	}
 }
 
+func assigned() []client.Assignment {
+	all := make([]client.Assignment, len(used))
+	for i, p := range used {
+		all[i] = client.Assignment{Topic: topicName, Partition: p}
+	}
+	return all
+}
+
 // finish ends the sending and waits until the tail has everything that was acknowledged.
 func (l *load) finish() {
 	l.t.Helper()
@@ -149,7 +159,7 @@ func (l *load) finish() {
 	l.h.close()
 	eventually(unseenTimeout, func() bool { return l.tail.behind() == 0 })
 	l.end()
-	l.tail.end()
+	l.tail.end(l.h.due())
 }
 
 // end stops everything; it may be called again.
@@ -163,44 +173,48 @@ func (l *load) end() {
 	}
 }
 
-// readAll reads everything through one agent, from the beginning to where the log ends.
+// readAll reads everything through one agent, from the beginning to where the log ends. What was acknowledged before must be there, on a
+// follower too.
 func (l *load) readAll(name, address string) {
 	l.t.Helper()
+	r, due := l.h.reader(name), l.h.due()
+	if err := l.read(r, address); err != nil {
+		l.t.Errorf("%s: %v", name, err)
+		return
+	}
+	r.end(due)
+}
+
+// read reads until the log ends as it did at the beginning, or until an error.
+func (l *load) read(r *reader, address string) error {
 	c := newClient(l.t, client.HTTPAuto, address)
 	defer c.Close()
-	r := l.h.reader(name)
-	ends, err := c.Offsets(l.t.Context(), topicName, client.Latest())
+	ends, err := c.Offsets(l.t.Context(), topicName, client.Latest(), used...)
 	if err != nil {
-		l.t.Error(err)
-		return
+		return err
 	}
-	want := client.Offset(0)
-	for _, e := range ends {
-		if e.Err != nil {
-			l.t.Error(e.Err)
-		}
-		want += e.HighWatermark
-	}
-	consumer, err := c.NewConsumer(client.ConsumerConfig{Topics: []string{topicName}})
+	consumer, err := c.NewConsumer(client.ConsumerConfig{Partitions: assigned()})
 	if err != nil {
-		l.t.Error(err)
-		return
+		return err
 	}
 	defer consumer.Close()
 	ctx, cancel := context.WithTimeout(l.t.Context(), unseenTimeout)
 	defer cancel()
-	for n := client.Offset(0); n < want; {
-		records, err := consumer.Poll(ctx, 10_000)
-		if err != nil {
-			l.t.Errorf("%s: %d of %d records: %v", name, n, want, err)
-			break
+	for _, end := range ends {
+		if end.Err != nil {
+			return end.Err
 		}
-		for _, record := range records {
-			r.read(record.Partition, record.Offset, string(record.Value))
+		for r.next[end.Partition] < end.HighWatermark {
+			records, err := consumer.Poll(ctx, 10_000)
+			if err != nil {
+				return err
+			}
+			for _, record := range records {
+				r.read(record.Partition, record.Offset, string(record.Value))
+			}
 		}
-		n += client.Offset(len(records))
 	}
-	r.end()
+	return nil
 }
 
 // awaitRecovery waits until every partition takes records again, and answers how long that took.
@@ -208,7 +222,7 @@ func (l *load) awaitRecovery(since time.Time, within time.Duration) time.Duratio
 	l.t.Helper()
 	var took time.Duration
 	var ok bool
-	eventually(within+unseenTimeout, func() bool { took, ok = l.h.recovered(since, partitions); return ok })
+	eventually(within+unseenTimeout, func() bool { took, ok = l.h.recovered(since, len(used)); return ok })
 	switch {
 	case !ok:
 		l.t.Errorf("not every partition took a record for %s", within+unseenTimeout)

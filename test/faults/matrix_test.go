@@ -71,7 +71,8 @@ func faults() []fault {
 		{name: "F07 bucket, answers lost", bucket: list(all("", "", dropReply))},
 		{name: "F07 bucket, both ways", cut: []string{"bucket"}},
 		{name: "F07 bucket, both ways, kill -9", cut: []string{"bucket"}, kill: true},
-		{name: "F07 bucket, both ways, silent", bucket: list(all("", "", blackhole))},
+		// A request that hangs is given 30 s by the agent, and nothing says sooner that it does.
+		{name: "F07 bucket, both ways, silent", bucket: list(all("", "", blackhole)), recovery: 35 * time.Second},
 		{name: "F09 both stores, both ways", cut: []string{"bucket", "table"}},
 		{name: "F10 one connection in ten is lost", bucket: loss, table: loss},
 		{name: "F11 1 Mbit/s", bucket: slow, table: slow},
