@@ -100,6 +100,7 @@ type benchConsumed struct {
 	transferred
 	Raw   *rawRead `json:"raw,omitempty"`
 	Ratio float64  `json:"ratio_to_raw,omitempty"` // time of the raw read to time of the consumer
+	benchRequests
 }
 
 // rawRead is the limit of a catch-up read: every byte of the segments read and its checksum computed, once.
@@ -114,7 +115,8 @@ func newBenchConsume(env *environment) *cobra.Command {
 		Use:   "consume",
 		Short: "Read a whole topic as fast as it goes",
 		Long: `Bench consume reads every record that the topic holds now. With --data-folder, a data folder of dev that holds nothing
-but this topic, it first reads its segments as plain files and computes their CRC32C, and compares the two times.`,
+but this topic, it first reads its segments as plain files and computes their CRC32C, and compares the two times. Where the
+stores charge for requests it prints how many the agents sent meanwhile, per GiB of the records.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return env.withClient(func(c *client.Client) error { return env.benchConsume(cmd.Context(), c, topic, data) })
@@ -138,6 +140,7 @@ func (env *environment) benchConsume(ctx context.Context, c *client.Client, topi
 	if err != nil {
 		return err
 	}
+	before := env.beforeBench(ctx, c)
 	p := newProgress("consumed")
 	stop := p.show(ctx, env.err)
 	err = readSpans(ctx, c, topic, spans, false, env.config.Timeout, func(records []client.Record) (bool, error) {
@@ -153,6 +156,7 @@ func (env *environment) benchConsume(ctx context.Context, c *client.Client, topi
 	if err != nil {
 		return err
 	}
+	result.benchRequests = env.requestsSince(ctx, before, result.Bytes)
 	if result.Raw != nil {
 		result.Ratio = result.Raw.Seconds / result.Seconds
 	}
@@ -162,6 +166,7 @@ func (env *environment) benchConsume(ctx context.Context, c *client.Client, topi
 			fmt.Fprintf(env.out, "  plain read and CRC32C of the segments: %s in %.2f s; the consumer reaches %.0f %% of that speed\n",
 				humanBytes(float64(result.Raw.StoredBytes)), result.Raw.Seconds, 100*result.Ratio)
 		}
+		result.benchRequests.show(env.out)
 	})
 }
 

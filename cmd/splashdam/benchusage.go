@@ -16,7 +16,7 @@ type benchRequests struct {
 	NotAsked []notAsked       `json:"store_requests_not_asked,omitempty"` // agents whose requests are missing
 }
 
-// requestsPerGiB counts the requests of one kind and cause; per GiB of keys and values that were acknowledged.
+// requestsPerGiB counts the requests of one kind and cause; per GiB of keys and values that were acknowledged, or read.
 type requestsPerGiB struct {
 	Store          string  `json:"store"`
 	Kind           string  `json:"kind"`
@@ -70,7 +70,7 @@ func (env *environment) requestsSince(ctx context.Context, before benchBefore, b
 func (r benchRequests) show(out io.Writer) {
 	for i, s := range r.Requests {
 		if i == 0 {
-			fmt.Fprintln(out, "  requests to the stores, per GiB acknowledged:")
+			fmt.Fprintln(out, "  requests to the stores, per GiB:")
 		}
 		fmt.Fprintf(out, "    %-6s %s for %s: %s\n", s.Store, s.Kind, s.Cause, humanCount(int64(s.RequestsPerGiB+0.5)))
 	}

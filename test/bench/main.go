@@ -1,7 +1,9 @@
 // Command bench measures the broker against the limit of the machine it runs on, by the verbs of the real binary: the
-// minimal pipe and the broker in turn, start, idle memory, CPU per GiB, acknowledgements at a low rate, catch-up reads.
+// minimal pipe and the broker in turn, start, idle memory, CPU per GiB, acknowledgements at a low rate, catch-up reads. With -stores it
+// does so on real stores, which it starts, and prints each figure beside its goal.
 //
 //	go run ./test/bench -folder /disk/to/measure -duration 10s
+//	go run ./test/bench -stores minio+dynoxide
 package main
 
 import (
@@ -17,23 +19,28 @@ import (
 func main() {
 	folder := flag.String("folder", ".", "a folder on the disk to be measured")
 	duration := flag.Duration("duration", 5*time.Second, "of each measurement")
+	engines := flag.String("stores", "", "object store and table server, such as minio+dynoxide, minio+ministack or minio+dynalite; empty: the embedded stores")
 	flag.Parse()
-	if err := run(*folder, *duration); err != nil {
+	if err := run(*folder, *engines, *duration); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(folder string, duration time.Duration) error {
+func run(folder, engines string, duration time.Duration) error {
 	dir, err := os.MkdirTemp(folder, "splashdam-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	b := &bench{dir: dir, data: filepath.Join(dir, "data"), binary: filepath.Join(dir, "splashdam"), duration: duration.String()}
+	b := &bench{dir: dir, data: filepath.Join(dir, "data"), binary: filepath.Join(dir, "splashdam"), duration: duration}
 	if out, err := exec.Command("go", "build", "-o", b.binary, "./cmd/splashdam").CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w: %s", err, out)
 	}
+	if engines != "" {
+		return runOnStores(b, engines)
+	}
+	b.args = []string{"dev", "--data", b.data, "--listen", "127.0.0.1:0"}
 	for _, step := range []func() error{b.start, b.idle, b.lowRate, b.flatOut(1), b.flatOut(256), b.stop, b.start, b.catchUp, b.stop} {
 		if err := step(); err != nil {
 			return errors.Join(err, b.stop())

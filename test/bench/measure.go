@@ -15,7 +15,9 @@ import (
 
 // bench is one run: a broker of its own, and what is known of its process.
 type bench struct {
-	dir, data, binary, duration string
+	dir, data, binary string
+	duration          time.Duration // of each measurement
+	args              []string      // that start the broker
 
 	cmd     *exec.Cmd
 	address string
@@ -23,7 +25,7 @@ type bench struct {
 }
 
 func (b *bench) start() error {
-	b.cmd = exec.Command(b.binary, "dev", "-o", "json", "--data", b.data, "--listen", "127.0.0.1:0")
+	b.cmd = exec.Command(b.binary, append(b.args, "-o", "json")...)
 	b.cmd.Stderr = os.Stderr
 	out, err := b.cmd.StdoutPipe()
 	if err != nil {
@@ -38,7 +40,7 @@ func (b *bench) start() error {
 		PID     int
 	}
 	if err := json.NewDecoder(out).Decode(&hello); err != nil {
-		return fmt.Errorf("start dev: %w", err)
+		return fmt.Errorf("start %s: %w", b.args[0], err)
 	}
 	b.address, b.pid = hello.Address, hello.PID
 	fmt.Printf("start to ready                      %d ms\n", time.Since(started).Milliseconds())
@@ -130,10 +132,11 @@ func (b *bench) catchUp() error {
 
 // verb runs a verb of bench and reads its result.
 func (b *bench) verb(result any, verb string, args ...string) error {
-	args = append([]string{"bench", verb, "-o", "json", "--server", b.address}, args...)
+	common := []string{"bench", verb, "-o", "json", "--server", b.address}
 	if verb != "consume" {
-		args = append(args, "--duration", b.duration)
+		common = append(common, "--duration", b.duration.String())
 	}
+	args = append(common, args...)
 	cmd := exec.Command(b.binary, args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
