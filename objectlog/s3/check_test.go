@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -251,6 +252,25 @@ func TestHungStoreIsGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := b.Put(t.Context(), "key", []byte("body"), newNonce()); err == nil || !strings.Contains(err.Error(), "the store's health") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestStoreThatTakesNothingInIsGivenUp: it accepts the connection, and reads nothing from it.
+func TestStoreThatTakesNothingInIsGivenUp(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	transport := newTransport(50 * time.Millisecond)
+	defer transport.CloseIdleConnections()
+	b, err := Open(Config{Bucket: "bucket", Endpoint: "http://" + listener.Addr().String(), PathStyle: true, Transport: transport})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := make([]byte, 32<<20) // more than the buffers between them hold
+	if err := b.Put(t.Context(), "key", body, newNonce()); err == nil || !strings.Contains(err.Error(), "the store's health") {
 		t.Errorf("got %v", err)
 	}
 }

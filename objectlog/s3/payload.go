@@ -50,10 +50,10 @@ func (r *payloadReader) Read(b []byte) (int, error) {
 
 func (r *payloadReader) Close() error { return nil }
 
-// pieceBytes is how much of a payload is written at once: net/http's own copies of 32 KiB cost a third more CPU time, pieces of 256 KiB a
-// tenth. The lock is held meanwhile. That a store takes no more bytes does not keep cut waiting: net/http closes the connection of a request
+// pieceBytes is how much of a payload is written at once, and has to be taken in within answerMax: half a megabit a second. net/http's own
+// copies of 32 KiB cost a third more CPU time, pieces of 256 KiB a tenth. The lock is held meanwhile. That a store takes no more bytes does not keep cut waiting: net/http closes the connection of a request
 // that has ended before its time.
-const pieceBytes = 1 << 20
+const pieceBytes = 512 << 10
 
 // writeTo writes at most limit bytes to the connection, from where they are: net/http would copy them first, in portions of 32 KiB.
 func (r *payloadReader) writeTo(conn net.Conn, limit int64) (int64, error) {

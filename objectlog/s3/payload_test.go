@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"time"
 )
 
 // bodyKeeper is a transport that fails every request with a body after a few bytes of it, and keeps the body.
@@ -71,7 +72,7 @@ func TestPayloadGoesToTheConnectionWholeAndInOrder(t *testing.T) {
 	if _, err := io.ReadFull(r, make([]byte, 5)); err != nil {
 		t.Fatal(err)
 	}
-	n, err := storeConn{near}.ReadFrom(&io.LimitedReader{R: r, N: int64(len(data) - 5)})
+	n, err := storeConn{near, time.Minute}.ReadFrom(&io.LimitedReader{R: r, N: int64(len(data) - 5)})
 	if err != nil || n != int64(len(data)-5) {
 		t.Errorf("wrote %d bytes, %v; want %d", n, err, len(data)-5)
 	}

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(localstacktest.Tests{M: m}) 
 
 // closing is the usual transport, which leaves no connections to the next test.
 func closing(t testing.TB) *http.Transport {
-	transport := newTransport()
+	transport := newTransport(answerMax)
 	t.Cleanup(transport.CloseIdleConnections)
 	return transport
 }

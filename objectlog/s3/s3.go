@@ -70,7 +70,7 @@ func Open(cfg Config) (*Bucket, error) {
 	}
 	transport := cfg.Transport
 	if transport == nil {
-		transport = newTransport()
+		transport = newTransport(answerMax)
 	}
 	style := minio.BucketLookupDNS
 	if cfg.PathStyle {
@@ -154,9 +154,10 @@ func patience(bytes int64) time.Duration {
 	return answerMax + time.Duration(bytes>>10)*perKiB
 }
 
-// answerMax is how long a store may take for what has no size: MinIO on a disk that is busy with other things was seen to take several
-// seconds, Amazon S3 asks clients to wait for tens of them.
-const answerMax = 30 * time.Second
+// answerMax is how long a store may take for what has no size, and how long a connection may take in no more of a body. MinIO on a disk
+// that is busy with other things was seen to take several seconds. A put that is given up too early is sent again and found, so too short
+// costs requests; too long costs an outage that goes on when the store is back, since all connections wait for answers that never come.
+const answerMax = 8 * time.Second
 
 // location names an object, or the bucket, for people.
 func (b *Bucket) location(key string) string { return strings.TrimSuffix("s3://"+b.name+"/"+key, "/") }

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// newTransport makes the HTTP client's lower half for one store.
-func newTransport() *http.Transport {
+// newTransport makes the HTTP client's lower half for one store. stallMax bounds how long a request is neither sent further nor answered.
+func newTransport(stallMax time.Duration) *http.Transport {
 	dialer := net.Dialer{
 		Timeout:   5 * time.Second, // a host that is there answers within a round trip; two lost packets take three seconds
 		KeepAlive: 15 * time.Second,
@@ -23,11 +23,11 @@ func newTransport() *http.Transport {
 			if err != nil {
 				return nil, err
 			}
-			return storeConn{conn}, nil
+			return storeConn{conn, stallMax}, nil
 		},
 		Protocols:             &protocols,
 		TLSHandshakeTimeout:   5 * time.Second,
-		ResponseHeaderTimeout: answerMax,
+		ResponseHeaderTimeout: stallMax,
 		MaxIdleConnsPerHost:   64,               // 16 puts in parallel, and gets, and nobody opens a connection for the next one
 		IdleConnTimeout:       20 * time.Second, // stores and balancers close idle ones after a minute or less, and a put may meet that
 		DisableCompression:    true,             // objects are compressed already; a length must mean the object's
@@ -36,18 +36,29 @@ func newTransport() *http.Transport {
 	}
 }
 
-// storeConn writes payloads without copying them.
-type storeConn struct{ net.Conn }
+// storeConn writes payloads without copying them, and gives up on a store that takes nothing in.
+type storeConn struct {
+	net.Conn
+	stallMax time.Duration // of one write: of a piece of a body, or of what fits into a buffer of net/http or TLS
+}
+
+// Write implements net.Conn.
+func (c storeConn) Write(b []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.stallMax)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}
 
 // ReadFrom implements io.ReaderFrom, by which net/http sends bodies. Under TLS it is not called.
 func (c storeConn) ReadFrom(r io.Reader) (int64, error) {
 	limited, ok := r.(*io.LimitedReader)
 	if ok {
 		if body, ok := limited.R.(*payloadReader); ok {
-			n, err := body.writeTo(c.Conn, limited.N)
+			n, err := body.writeTo(c, limited.N)
 			limited.N -= n
 			return n, err
 		}
 	}
-	return io.Copy(struct{ io.Writer }{c.Conn}, r)
+	return io.Copy(struct{ io.Writer }{c}, r)
 }
