@@ -102,7 +102,7 @@ func TestBenchShowsTheRequestsOfItsRunPerGiB(t *testing.T) {
 		r.show(&out)
 		return before.err
 	})
-	want := "  requests to the stores, per GiB acknowledged:\n    bucket put for flush: 1,200\n    without those of agent b: another agent answered there the second time: it was restarted, or is behind a load balancer\n"
+	want := "  requests to the stores, per GiB:\n    bucket put for flush: 1,200\n    without those of agent b: another agent answered there the second time: it was restarted, or is behind a load balancer\n"
 	if err != nil || out.String() != want {
 		t.Errorf("got %q, %v; want %q", out.String(), err, want)
 	}
