@@ -34,7 +34,27 @@ func startLoad(t *testing.T, b *broker, perSecond int) *load {
 	go func() { l.produced <- b.run(pr, "produce", "matches", "--key-field", "match") }()
 	go l.writeFeed(pw, perSecond/100)
 	go func() { l.audited <- l.writeAudit() }()
+	l.awaitFeed()
 	return l
+}
+
+// awaitFeed waits until the producer is at work: one that knows neither its topic nor its id yet has nothing to lose.
+func (l *load) awaitFeed() {
+	l.t.Helper()
+	tick, late := time.NewTicker(10*time.Millisecond), time.After(startTimeout)
+	defer tick.Stop()
+	for {
+		for _, next := range offsetsOf(l.t, l.b, "matches") {
+			if next > 0 {
+				return
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			l.t.Fatal("the producer does not begin")
+		}
+	}
 }
 
 // finish ends the load and checks that everything is there.
@@ -89,7 +109,7 @@ func (l *load) writeAudit() error {
 		}
 		p, key, line := l.audit.draw()
 		at, unknown := len(l.audit.partitions[p])-1, false
-		for deadline := time.Now().Add(startTimeout); ; {
+		for deadline := time.Now().Add(*throttled + startTimeout); ; {
 			err := l.b.appendWithin(auditTimeout, "audit", p, key, line, at)
 			if err == nil || unknown && err.actual == fmt.Sprint(at+1) {
 				break
