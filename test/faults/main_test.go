@@ -11,6 +11,7 @@ package faults
 import (
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,6 +52,7 @@ func TestMain(m *testing.M) {
 	if err := build(dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	} else {
+		slog.SetDefault(slog.New(slog.DiscardHandler)) // agents in this process complain of their death, each for seconds
 		code = localstacktest.Tests{M: m}.Run()
 	}
 	os.RemoveAll(dir)
