@@ -29,7 +29,8 @@ var clusters atomic.Int64
 type cluster struct {
 	name          string // of the table, and the prefix in the bucket
 	bucket, table *faultproxy.Proxy
-	objects, log  string // endpoints behind the proxies
+	clients       *faultproxy.Proxy // in front of the agent; nil: none
+	objects, log  string            // endpoints behind the proxies
 }
 
 // newCluster makes a cluster in a new prefix and a new table.
@@ -81,11 +82,32 @@ func (c *cluster) setRules(t *testing.T, bucket, table []faultproxy.Rule) {
 
 // heal ends every fault. What is held stays held.
 func (c *cluster) heal() {
-	for _, p := range []*faultproxy.Proxy{c.bucket, c.table} {
+	for _, p := range c.proxies() {
 		p.SetRules()
 		p.Mend()
 	}
 }
 
+func (c *cluster) proxies() []*faultproxy.Proxy {
+	all := []*faultproxy.Proxy{c.bucket, c.table}
+	if c.clients != nil {
+		all = append(all, c.clients)
+	}
+	return all
+}
+
+// release lets land what is held, and answers how much that was.
+func (c *cluster) release() (n int) {
+	for _, p := range c.proxies() {
+		n += len(p.ReleaseAll())
+	}
+	return n
+}
+
 // played counts the faults so far.
-func (c *cluster) played() int { return len(c.bucket.Faults()) + len(c.table.Faults()) }
+func (c *cluster) played() (n int) {
+	for _, p := range c.proxies() {
+		n += len(p.Faults())
+	}
+	return n
+}

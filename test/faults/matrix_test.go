@@ -2,6 +2,7 @@ package faults
 
 import (
 	"cmp"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,10 +17,11 @@ const recoveryMax = 10 * time.Second
 type fault struct {
 	name          string
 	bucket, table []faultproxy.Rule
-	cut           []string      // "bucket", "table": no connection at all
-	releaseEvery  time.Duration // what is held lands so late; 0: when the fault is over
-	kill          bool          // kill -9 in the middle
-	recovery      time.Duration // 0: recoveryMax
+	clients       []faultproxy.Rule // between clients and agent
+	cut           []string          // "bucket", "table": no connection at all
+	releaseEvery  time.Duration     // what is held lands so late; 0: when the fault is over
+	kill          bool              // kill -9 in the middle
+	recovery      time.Duration     // 0: recoveryMax
 }
 
 // all does an action to every request, some to a part of them.
@@ -73,6 +75,11 @@ func faults() []fault {
 		{name: "F07 bucket, both ways, kill -9", cut: []string{"bucket"}, kill: true},
 		// A request that hangs is given 30 s by the agent, and nothing says sooner that it does.
 		{name: "F07 bucket, both ways, silent", bucket: list(all("", "", blackhole)), recovery: 35 * time.Second},
+		{name: "F08 clients, answers lost", clients: list(some(0.5, "", "", dropReply))},
+		{name: "F08 clients, requests lost", clients: list(some(0.5, "", "", dropBefore))},
+		{name: "F08 clients, requests land late", clients: list(some(0.2, "", "Produce", hold)), releaseEvery: 300 * time.Millisecond},
+		{name: "F08 clients, answers lost, kill -9", clients: list(some(0.3, "", "", dropReply)), kill: true},
+		{name: "F08 clients, a login page", clients: list(some(0.3, "", "", html), some(0.1, "", "", truncate))},
 		{name: "F09 both stores, both ways", cut: []string{"bucket", "table"}},
 		{name: "F10 one connection in ten is lost", bucket: loss, table: loss},
 		{name: "F11 1 Mbit/s", bucket: slow, table: slow},
@@ -117,7 +124,7 @@ func (f fault) play(t *testing.T) {
 	a := c.newInstance(t)
 	a.start()
 	a.awaitReady()
-	l := startLoad(t, client.HTTPAuto, a.address)
+	l := f.startLoad(t, c, a)
 	l.awaitAcks(100)
 
 	c.setRules(t, f.bucket, f.table)
@@ -126,10 +133,10 @@ func (f fault) play(t *testing.T) {
 		proxies[name].Cut()
 	}
 	f.last(c, a)
-	played := c.played()
+	played := c.played() + len(f.cut)
 	c.heal()
 	healed := time.Now()
-	late := len(c.bucket.ReleaseAll()) + len(c.table.ReleaseAll())
+	late := c.release()
 	recovery := l.awaitRecovery(healed, cmp.Or(f.recovery, recoveryMax))
 	t.Logf("%d faults, %d requests landed at the end", played, late)
 
@@ -140,6 +147,20 @@ func (f fault) play(t *testing.T) {
 	a.awaitReady()
 	l.readAll("the agent behind a kill -9", a.address)
 	l.result(f.name, recovery, played)
+}
+
+// startLoad starts the clients, behind a proxy if there is something to do between them and the agent.
+func (f fault) startLoad(t *testing.T, c *cluster, a *instance) *load {
+	t.Helper()
+	if f.clients == nil {
+		return startLoad(t, client.HTTPAuto, a.address)
+	}
+	c.clients = proxied(t, "http://"+a.address)
+	l := startLoad(t, client.HTTP1, strings.TrimPrefix(c.clients.Endpoint, "http://"))
+	if err := c.clients.SetRules(f.clients...); err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 // last lets the fault last, and does meanwhile what it wants.
@@ -160,8 +181,7 @@ func (f fault) last(c *cluster, a *instance) {
 				a.kill()
 			}
 		case <-release:
-			c.bucket.ReleaseAll()
-			c.table.ReleaseAll()
+			c.release()
 		}
 	}
 }
