@@ -51,6 +51,9 @@ func TestStartThatWaitsForTheTableSaysSoAndGoesOn(t *testing.T) {
 			table.SetRules()
 			took, _ := b.awaitReadyz(afterKill, true)
 			t.Logf("ready %s after the table answered again", took.Round(time.Millisecond))
+			if g := <-b.greeted; g.err != nil { // a stop before that is an interrupted start
+				t.Fatal(g.err)
+			}
 			b.stop()
 		})
 	}
