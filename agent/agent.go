@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -15,9 +14,6 @@ import (
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
 )
-
-// drainTimeout bounds what an agent does behind the end of Run's ctx: whoever sent the signal will not wait longer.
-const drainTimeout = 30 * time.Second
 
 // Agent is one running engine. Its methods may be called together, after Run began, until Run returns.
 type Agent struct {
@@ -29,8 +25,6 @@ type Agent struct {
 	writer   *writer
 	blocks   *blocks
 	presence presence
-
-	drainMax time.Duration // bounds letGo
 
 	producers producerIDs
 
@@ -61,7 +55,7 @@ func Open(ctx context.Context, cfg Config, bucket objectlog.Bucket, table metada
 	}
 	cfg = cfg.withDefaults()
 	a := &Agent{cfg: cfg, table: table, joiner: &joiner{cfg: cfg, bucket: bucket, table: table},
-		drainMax: drainTimeout, robin: make(map[objectlog.UUID]uint32), draining: make(chan struct{})}
+		robin: make(map[objectlog.UUID]uint32), draining: make(chan struct{})}
 	c, _, err := a.joiner.find(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open agent: %w", err)
@@ -73,7 +67,7 @@ func Open(ctx context.Context, cfg Config, bucket objectlog.Bucket, table metada
 	}
 	boot := a.joiner.newUUID()
 	a.presence = presence{table: table, info: AgentInfo{Boot: boot.String(), Ordinal: ordinal,
-		ClientAddress: cfg.ClientAddress, PeerAddress: cfg.PeerAddress, Zone: cfg.Zone, Version: cfg.Version}}
+		ClientAddress: cfg.ClientAddress, PeerAddress: cfg.PeerAddress, Host: cfg.Host, Zone: cfg.Zone, Version: cfg.Version}}
 	if a.blocks, err = newBlocks(bucket, a.keys, cfg.BlockCacheBytes); err != nil {
 		return nil, fmt.Errorf("open agent: %w", err)
 	}
@@ -129,12 +123,14 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // letGo is the end of a run, in the order in which nothing is lost: first what clients wait for, then what other agents
-// wait for.
+// wait for. What a store that hangs keeps from being stored must not take the time of the others.
 func (a *Agent) letGo(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, a.drainMax)
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.DrainTimeout)
 	defer cancel()
 	a.Drain()
-	a.writer.drain(ctx)
+	draining, cancelDraining := context.WithTimeout(ctx, a.cfg.DrainTimeout*3/4)
+	a.writer.drain(draining)
+	cancelDraining()
 	var resigning sync.WaitGroup
 	for _, s := range a.shards {
 		resigning.Go(func() { _ = s.resign(ctx) }) // in vain: a successor waits for the lease
@@ -143,7 +139,7 @@ func (a *Agent) letGo(ctx context.Context) {
 	a.presence.leave(context.WithoutCancel(ctx))
 }
 
-// Ready is nil when the agent can serve: every shard has applied state and a leader, the table answers those that lead here, segments can
+// Ready is nil when the agent can serve: it leads every shard, since it can pass nothing on to another leader, the table answers, segments can
 // be stored, and the agent is not draining.
 func (a *Agent) Ready() error {
 	select {
@@ -160,6 +156,8 @@ func (a *Agent) Ready() error {
 			problems = append(problems, status.Away)
 		case status.Role == shardlog.RoleStarting || status.Role == shardlog.RoleClaiming || status.Leader.IsZero():
 			problems = append(problems, fmt.Errorf("shard %d has no leader yet", i))
+		case status.Role != shardlog.RoleLeading:
+			problems = append(problems, fmt.Errorf("shard %d is led by agent %s; this one stands by", i, status.Leader))
 		}
 	}
 	if err := a.writer.ready(); err != nil {

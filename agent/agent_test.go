@@ -87,7 +87,7 @@ func run(t *testing.T, a *Agent) running {
 
 // kill ends an agent whose stores have failed, as a crash does: nothing is flushed, handed on or removed.
 func (r running) kill() {
-	r.drainMax = time.Millisecond
+	r.cfg.DrainTimeout = time.Millisecond
 	r.stop()
 }
 

@@ -17,6 +17,7 @@ type Config struct {
 	Version       string // of the program, shown in the cluster's list of agents
 	ClientAddress string // advertised to clients, host:port
 	PeerAddress   string // advertised to other agents, host:port; no two agents may have the same at one time
+	Host          string // the machine's name: a peer address on loopback says nothing without it
 	Zone          string // where it runs, such as an availability zone
 
 	Prefix string // of object keys in the bucket
@@ -35,6 +36,7 @@ type Config struct {
 	FlushBurst      int           // default 4
 	FlushFreely     bool          // seal whenever no upload is in flight: stores on this machine have no request cost
 	ProduceTimeout  time.Duration // until an undecided batch is answered as unknown; default 30 s
+	DrainTimeout    time.Duration // for all that is done behind the end of Run's ctx; default 30 s
 	BlockCacheBytes int64         // default 256 MiB
 	AutoCreate      bool          // create an unknown topic on produce
 	AutoPartitions  int32         // of topics created so; default 1
@@ -63,6 +65,7 @@ func (c Config) Validate() error {
 	within("SegmentBytesMax", c.SegmentBytesMax, 64<<10, 1<<30)
 	within("FlushBurst", int64(c.FlushBurst), 1, 1000)
 	within("ProduceTimeout in ms", c.ProduceTimeout.Milliseconds(), 100, time.Hour.Milliseconds())
+	within("DrainTimeout in ms", c.DrainTimeout.Milliseconds(), 1, time.Hour.Milliseconds())
 	within("BlockCacheBytes", c.BlockCacheBytes, 1<<20, 1<<40)
 	within("AutoPartitions", int64(c.AutoPartitions), 1, partitionsMax)
 	if c.FlushRate < 0 || c.FlushRate > 1000 {
@@ -84,6 +87,7 @@ func (c Config) withDefaults() Config {
 	c.FlushRate = cmp.Or(c.FlushRate, 4)
 	c.FlushBurst = cmp.Or(c.FlushBurst, 4)
 	c.ProduceTimeout = cmp.Or(c.ProduceTimeout, 30*time.Second)
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, 30*time.Second)
 	c.BlockCacheBytes = cmp.Or(c.BlockCacheBytes, 256<<20)
 	c.AutoPartitions = cmp.Or(c.AutoPartitions, 1)
 	if c.Wall == nil {

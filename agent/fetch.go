@@ -212,10 +212,8 @@ func (t *target) fault(op string, cause error) error {
 
 // loadAll reads what is planned and answers the fetch.
 func (a *Agent) loadAll(ctx context.Context, targets []*target) []FetchedPartition {
-	for _, t := range targets {
-		if t.Err == nil && len(targets) > 1 { // all reads are under way before the first is waited for
-			a.prepare(t)
-		}
+	if len(targets) > 1 { // all reads are under way before the first is waited for
+		a.prepare(targets)
 	}
 	out := make([]FetchedPartition, len(targets))
 	for i, t := range targets {
@@ -227,6 +225,7 @@ func (a *Agent) loadAll(ctx context.Context, targets []*target) []FetchedPartiti
 		}
 		out[i] = t.FetchedPartition
 	}
+	a.readAhead(targets)
 	a.writer.counts.served(targets)
 	return out
 }
@@ -239,11 +238,36 @@ func (a *Agent) pool(t *target) chan struct{} {
 	return a.blocks.catchUp
 }
 
-func (a *Agent) prepare(t *target) {
-	order, bytes := needs(t.plan.batches)
-	for _, k := range order {
-		a.blocks.start(k, bytes[k], a.pool(t), true)
+// prepare begins the reads of all partitions together, because they share blocks: the first to be read must not read only its own part.
+func (a *Agent) prepare(targets []*target) {
+	var tail, catchUp, ahead []metadata.LocatedBatch
+	for _, t := range targets {
+		switch {
+		case t.Err != nil:
+		case a.pool(t) == a.blocks.tail:
+			tail = append(tail, t.plan.batches...)
+		default:
+			catchUp = append(catchUp, t.plan.batches...)
+			ahead = append(ahead, t.plan.ahead...)
+		}
 	}
+	a.blocks.startAll(bySegment(tail), nil, a.blocks.tail, true)
+	a.blocks.startAll(bySegment(catchUp), ahead, a.blocks.catchUp, true)
+}
+
+// readAhead begins to read what a reader will want next, as far as that waits for nobody.
+func (a *Agent) readAhead(targets []*target) {
+	var ahead []metadata.LocatedBatch
+	bytes := int64(0)
+	for _, t := range targets {
+		for _, l := range t.plan.ahead {
+			if t.Err == nil && bytes < readAheadBytes {
+				ahead = append(ahead, l)
+				bytes += int64(l.Row.Bytes)
+			}
+		}
+	}
+	a.blocks.startAll(bySegment(ahead), nil, a.blocks.catchUp, false)
 }
 
 // loadOne reads one partition's plan. What the bucket has not, or has otherwise than the log says, is looked at again
@@ -251,10 +275,9 @@ func (a *Agent) prepare(t *target) {
 func (a *Agent) loadOne(ctx context.Context, t *target) {
 	var suspect *suspicion
 	for {
-		batches, err := a.blocks.load(ctx, t.plan.batches, a.pool(t))
+		batches, err := a.blocks.load(ctx, t.plan.batches, t.plan.ahead, a.pool(t))
 		if err == nil {
 			t.Batches = batches
-			a.blocks.readAhead(t.plan.ahead)
 			return
 		}
 		again := suspect

@@ -54,7 +54,7 @@ type writer struct {
 
 func newWriter(cfg Config, shards []shard) *writer {
 	w := &writer{shards: shards, random: cfg.Random, timeout: cfg.ProduceTimeout, start: time.Now(),
-		counts: newTopicCounts(shards[catalogShard]), room: make(chan struct{}), wakeMore: make(chan struct{}, 1)}
+		counts: newTopicCounts(shards[catalogShard]), room: make(chan struct{}), wakeMore: make(chan struct{}, 1), outage: outage{underway: map[uint64]time.Time{}}}
 	// While a segment is uploaded its records are held twice: by those who wait for them, and in its body.
 	w.core = write.NewCore(write.Config{Shards: len(shards), BufferBytesMax: cfg.BufferBytesMax / 2, SegmentBytesMax: cfg.SegmentBytesMax,
 		FlushRate: cfg.FlushRate, FlushBurst: cfg.FlushBurst, FlushFreely: cfg.FlushFreely, Timeout: cfg.ProduceTimeout, UploadsMax: uploadsMax})
@@ -212,8 +212,9 @@ func (w *writer) upload(u write.Upload) {
 func (w *writer) put(e *write.Encoded) error {
 	ctx, cancel := context.WithTimeout(w.ctx, w.timeout)
 	defer cancel()
-	key := w.keys.Segment(e.Name)
+	key, began := w.keys.Segment(e.Name), w.begin(e.Name)
 	err := w.bucket.Put(ctx, key, e.Body, e.Nonce)
+	w.end(e.Name)
 	switch {
 	case err == nil:
 		w.blocks.keep(e.Name, e.Body)
@@ -221,22 +222,37 @@ func (w *writer) put(e *write.Encoded) error {
 		slog.Error("segment key holds another content", "key", key, "err", err)
 		return fmt.Errorf("%w: %w", write.ErrNotWritten, err)
 	}
-	w.note(key, err)
+	w.note(began, key, err)
 	if err != nil {
 		return shortened(err) // clients see it
 	}
 	return nil
 }
 
+// begin takes note of an upload that is under way.
+func (w *writer) begin(n objectlog.SegmentName) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	w.outage.underway[n.Counter] = now
+	return now
+}
+
+func (w *writer) end(n objectlog.SegmentName) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.outage.underway, n.Counter)
+}
+
 // note takes note of an upload that succeeded, or whose outcome is unknown.
-func (w *writer) note(key string, err error) {
+func (w *writer) note(began time.Time, key string, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch now := time.Now(); {
 	case err == nil:
 		w.outage.succeeded(now)
 	case w.ctx.Err() == nil: // else it was the agent that ended the upload
-		w.outage.failed(now, key, err)
+		w.outage.failed(began, now, key, err)
 	}
 }
 
@@ -248,11 +264,11 @@ func (w *writer) ready() error {
 }
 
 // probe finds out that an outage is over when nothing is left to be stored: an agent that is not ready is sent nothing, and would not
-// notice. It puts the cluster's mark once more, which changes nothing and needs all that a segment's put needs.
+// notice. It puts an object of its own, the same until it is there, and removes it.
 func (w *writer) probe(ctx context.Context) error {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
-	for {
+	for n := uint64(1); ; {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -261,16 +277,26 @@ func (w *writer) probe(ctx context.Context) error {
 		w.mu.Lock()
 		wanted := w.outage.active() && !w.core.Storing()
 		w.mu.Unlock()
-		if !wanted {
-			continue
-		}
-		limited, cancel := context.WithTimeout(ctx, probeTimeout)
-		err := putMark(limited, w.bucket, w.keys)
-		cancel()
-		if ctx.Err() == nil {
-			w.note(w.keys.Mark(), err)
+		if wanted && w.putProbe(ctx, w.keys.Probe(w.boot, n)) {
+			n++
 		}
 	}
+}
+
+// putProbe says whether the object was stored. One that can't be removed again harms nobody.
+func (w *writer) putProbe(ctx context.Context, key string) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	began := time.Now()
+	err := w.bucket.Put(ctx, key, []byte("probe\n"), w.boot)
+	w.note(began, key, err)
+	if err != nil {
+		return false
+	}
+	if err := w.bucket.Delete(ctx, key); err != nil {
+		slog.Warn("delete probe", "key", key, "err", err)
+	}
+	return true
 }
 
 // propose sends one proposal to the shard's leader.

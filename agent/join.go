@@ -1,12 +1,12 @@
 package agent
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
@@ -27,6 +27,9 @@ type cluster struct {
 	Slots  int    `json:"slots"`
 	// Table is the table's own identity when the cluster was made, empty where tables have none. A restored copy has another.
 	Table string `json:"table,omitempty"`
+	// Mark is the mark's own UUID, so that a cluster has its objects in one place only: a making that was cut off may have marked
+	// another bucket before.
+	Mark string `json:"mark,omitempty"`
 	// Ready is set once every item that a cluster must have exists. From then on a missing one is damage.
 	Ready bool `json:"ready"`
 }
@@ -80,6 +83,9 @@ func (j *joiner) find(ctx context.Context) (c cluster, made bool, err error) {
 	if c.Ready {
 		return c, false, j.checkMark(ctx, c)
 	}
+	if j.cfg.JoinOnly {
+		return c, false, fmt.Errorf("cluster %s is not complete: its making is under way or was cut off, go on with it (splashdam cluster init)", c.ID)
+	}
 	c, err = j.finish(ctx, c, item)
 	return c, err == nil, err
 }
@@ -112,7 +118,7 @@ func (j *joiner) checkEmpty(ctx context.Context) error {
 			return fmt.Errorf("cluster item: %w", errDamaged)
 		}
 	}
-	id, err := j.readMark(ctx)
+	id, _, err := j.readMark(ctx)
 	if err != nil || id == "" {
 		return err
 	}
@@ -123,21 +129,41 @@ func (j *joiner) checkEmpty(ctx context.Context) error {
 	return fmt.Errorf("the table is empty, but the bucket holds cluster %s under prefix %q: restore its table, or use another prefix or bucket", id, j.cfg.Prefix)
 }
 
-// putMark puts the mark, or finds it there.
-func putMark(ctx context.Context, bucket objectlog.Bucket, keys objectlog.Keys) error {
-	return bucket.Put(ctx, keys.Mark(), []byte(keys.Cluster.String()+"\n"), keys.Cluster)
+// mark puts the mark, or finds it there, and answers its own UUID.
+func (j *joiner) mark(ctx context.Context, c cluster) (string, error) {
+	own := j.newUUID()
+	err := j.bucket.Put(ctx, j.keys(c).Mark(), []byte(c.ID+" "+own.String()+"\n"), own)
+	if !errors.Is(err, objectlog.ErrExists) {
+		if err != nil {
+			err = fmt.Errorf("put the cluster's mark: %w", err)
+		}
+		return own.String(), err
+	}
+	id, there, err := j.readMark(ctx)
+	switch {
+	case err != nil:
+		return "", err
+	case id != c.ID:
+		return "", fmt.Errorf("prefix %q of the bucket belongs to another cluster, %s: use another prefix or bucket", j.cfg.Prefix, id)
+	}
+	return there, nil // of a making that was cut off, or of another agent's
 }
 
-// readMark answers the id of the cluster that the prefix belongs to; empty when it is nobody's.
-func (j *joiner) readMark(ctx context.Context) (string, error) {
-	id, err := j.bucket.Get(ctx, objectlog.Keys{Prefix: j.cfg.Prefix}.Mark(), objectlog.Extent{})
+// readMark answers the cluster that the prefix belongs to, and the mark's own UUID; empty when it is nobody's.
+func (j *joiner) readMark(ctx context.Context) (id, own string, err error) {
+	key := objectlog.Keys{Prefix: j.cfg.Prefix}.Mark()
+	body, err := j.bucket.Get(ctx, key, objectlog.Extent{})
 	switch {
 	case errors.Is(err, objectlog.ErrNotFound):
-		return "", nil
+		return "", "", nil
 	case err != nil:
-		return "", fmt.Errorf("read whose the prefix is: %w", err)
+		return "", "", fmt.Errorf("read whose the prefix is: %w", err)
 	}
-	return string(bytes.TrimSuffix(id, []byte("\n"))), nil
+	id, own, ok := strings.Cut(strings.TrimSuffix(string(body), "\n"), " ")
+	if !ok {
+		return "", "", fmt.Errorf("read whose the prefix is: %s: %w", key, errDamaged)
+	}
+	return id, own, nil
 }
 
 // check decodes the cluster item and compares it with the configuration.
@@ -167,13 +193,16 @@ func (j *joiner) check(item metadata.Item) (cluster, error) {
 
 // checkMark refuses a bucket that is not the cluster's.
 func (j *joiner) checkMark(ctx context.Context, c cluster) error {
-	switch id, err := j.readMark(ctx); {
+	switch id, own, err := j.readMark(ctx); {
 	case err != nil:
 		return err
 	case id == "":
 		return fmt.Errorf("bucket and table do not belong together: cluster %s of the table has no %s in the bucket; check both addresses and the prefix", c.ID, j.keys(c).Mark())
 	case id != c.ID:
 		return fmt.Errorf("bucket and table do not belong together: the table has cluster %s, the bucket %s under prefix %q; check both addresses and the prefix", c.ID, id, j.cfg.Prefix)
+	case own != c.Mark:
+		return fmt.Errorf("bucket and table do not belong together: cluster %s was completed in another bucket or prefix than this one, which only a making that was cut off has marked; "+
+			"check both addresses and the prefix", c.ID)
 	}
 	return nil
 }
@@ -185,12 +214,9 @@ func (j *joiner) keys(c cluster) objectlog.Keys {
 
 // finish makes what a cluster must have, then says that it is ready.
 func (j *joiner) finish(ctx context.Context, c cluster, item metadata.Item) (cluster, error) {
-	keys := j.keys(c)
-	switch err := putMark(ctx, j.bucket, keys); {
-	case errors.Is(err, objectlog.ErrExists):
-		return c, fmt.Errorf("prefix %q of the bucket belongs to another cluster: use another prefix or bucket: %w", j.cfg.Prefix, err)
-	case err != nil:
-		return c, fmt.Errorf("put the cluster's mark: %w", err)
+	mark, err := j.mark(ctx, c)
+	if err != nil {
+		return c, err
 	}
 	for _, key := range []metadata.Key{metadata.AgentKey("next"), metadata.ProducersKey()} {
 		if r := j.table.Put(ctx, counterItem(key, 1, 1, c.ID), metadata.If{}); r.Outcome == metadata.Unknown {
@@ -202,13 +228,19 @@ func (j *joiner) finish(ctx context.Context, c cluster, item metadata.Item) (clu
 			return c, fmt.Errorf("make the ring of shard %d: %w", i, err)
 		}
 	}
-	c.Ready = true
+	c.Ready, c.Mark = true, mark
 	ready := metadata.Item{Key: item.Key, Rev: item.Rev + 1, Value: c.encode()}
 	r := j.table.Put(ctx, ready, metadata.RevIs(item.Rev))
-	if r.Outcome == metadata.Applied || r.Outcome == metadata.Refused && r.Current != nil && bytes.Equal(r.Current.Value, ready.Value) {
+	switch {
+	case r.Outcome == metadata.Applied:
 		return c, nil
+	case r.Outcome == metadata.Refused && r.Current != nil: // an earlier sending, or another agent was faster
+		if c, err = j.check(*r.Current); err == nil {
+			err = j.checkMark(ctx, c)
+		}
+		return c, err
 	}
-	return c, fmt.Errorf("put the cluster item: outcome refused or unknown: %w", errors.Join(r.Err, errors.New("start again")))
+	return c, fmt.Errorf("put the cluster item: outcome unknown, go on with it: %w", r.Err)
 }
 
 func (j *joiner) newUUID() objectlog.UUID { return objectlog.NewUUID(j.cfg.Random) }

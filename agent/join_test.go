@@ -224,6 +224,53 @@ func TestPrefixBelongsToOneCluster(t *testing.T) {
 	}
 }
 
+// A making on a wrong bucket is cut off behind the mark, and another goes on with it on the right one: both buckets are marked.
+func TestClusterHasItsObjectsInOneBucket(t *testing.T) {
+	s, wrong := newStores(), &objmem.Bucket{}
+	cfg := Config{Shards: 1, Slots: 64}
+	cut := metamemFault(metadata.AgentKey("next"), 1, metamem.FailBefore)
+	s.failTable(cut)
+	if _, _, err := Create(t.Context(), cfg, wrong, s.table); err == nil {
+		t.Fatal("the making was not cut off")
+	}
+	s.heal()
+	join := cfg
+	join.JoinOnly = true
+	if _, err := Open(t.Context(), join, s.bucket, s.table); err == nil || !strings.Contains(err.Error(), "not complete") {
+		t.Errorf("an agent joins what is not complete: %v", err)
+	}
+	if _, made, err := Create(t.Context(), cfg, s.bucket, s.table); err != nil || !made {
+		t.Fatal(made, err)
+	}
+	if _, err := Open(t.Context(), join, wrong, s.table); err == nil || !strings.Contains(err.Error(), "do not belong together") {
+		t.Errorf("Open with the wrong bucket: %v", err)
+	}
+	if _, _, err := Create(t.Context(), cfg, wrong, s.table); err == nil {
+		t.Error("the wrong bucket is taken for the cluster's by a repeated making")
+	}
+	join.ExclusiveTable = true
+	start(t, s, join)
+}
+
+// Two makings of one cluster end at the same time on different buckets: the item that is complete decides.
+func TestMakingThatEndsSecondOnAnotherBucketIsRefused(t *testing.T) {
+	s, other := newStores(), &objmem.Bucket{}
+	cfg := Config{Shards: 1, Slots: 64}
+	done := false
+	s.failTable(func(r metamem.Request) metamem.Fault {
+		if r.Op == metamem.OpPut && r.Key == metadata.ClusterKey() && r.Rev == 2 && !done {
+			done = true
+			if _, made, err := Create(t.Context(), cfg, other, s.table); err != nil || !made {
+				t.Errorf("the first to end: %v, %v", made, err)
+			}
+		}
+		return metamem.None
+	})
+	if _, _, err := Create(t.Context(), cfg, s.bucket, s.table); err == nil || !strings.Contains(err.Error(), "do not belong together") {
+		t.Errorf("the second: %v, want a refusal", err)
+	}
+}
+
 func TestOpenMakesNoClusterWhenItShallOnlyJoin(t *testing.T) {
 	s := newStores()
 	cfg := testConfig()

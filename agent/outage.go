@@ -11,6 +11,8 @@ import (
 const (
 	// outagePatience is how long uploads may fail before the agent is not ready: some retries.
 	outagePatience = 5 * time.Second
+	// silencePatience is how long an upload may be under way before the agent is not ready: a slow link takes seconds for a full segment.
+	silencePatience = 10 * time.Second
 	// outageLogEvery is how often a failing upload is logged.
 	outageLogEvery = time.Minute
 	// causeBytesMax bounds what people are shown of a store's words.
@@ -19,7 +21,9 @@ const (
 
 // outage is what is known of uploads that fail. The writer's mutex guards it.
 type outage struct {
-	since time.Time // of the first failure without a success behind it; zero: none
+	underway map[uint64]time.Time // when the uploads began that the store has not answered yet, by counter
+
+	since time.Time // when the first failed one began that has no success behind it; zero: none
 	cause error     // of the newest one, in short
 
 	failures int       // since the newest line of the log
@@ -31,9 +35,9 @@ type outage struct {
 func (o *outage) active() bool { return !o.since.IsZero() }
 
 // failed takes note of a failed upload. What people read in the log is all that the store says.
-func (o *outage) failed(now time.Time, key string, err error) {
+func (o *outage) failed(began, now time.Time, key string, err error) {
 	if !o.active() {
-		o.since = now
+		o.since = began
 	}
 	o.cause = shortened(err)
 	o.failures++
@@ -55,6 +59,11 @@ func (o *outage) succeeded(now time.Time) {
 
 // problem says why segments cannot be stored; nil: they can, or it is not clear yet.
 func (o *outage) problem(now time.Time) error {
+	for _, began := range o.underway {
+		if now.Sub(began) >= silencePatience {
+			return fmt.Errorf("segments cannot be stored since %s: no answer yet", began.UTC().Format(time.RFC3339))
+		}
+	}
 	if !o.active() || now.Sub(o.since) < outagePatience {
 		return nil
 	}
@@ -63,7 +72,7 @@ func (o *outage) problem(now time.Time) error {
 
 // shortened is what the store itself said, without the keys and paths that are wrapped around it.
 func shortened(err error) error {
-	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
+	for inner := unwrapped(err); inner != nil; inner = unwrapped(err) {
 		err = inner
 	}
 	text := err.Error()
@@ -71,4 +80,12 @@ func shortened(err error) error {
 		text = text[:causeBytesMax] + "..."
 	}
 	return errors.New(strings.ToValidUTF8(text, ""))
+}
+
+// unwrapped is the error within err, the first where there are several.
+func unwrapped(err error) error {
+	if several, ok := err.(interface{ Unwrap() []error }); ok && len(several.Unwrap()) > 0 {
+		return several.Unwrap()[0]
+	}
+	return errors.Unwrap(err)
 }

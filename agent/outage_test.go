@@ -2,10 +2,12 @@ package agent
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,7 +16,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/splashdam/splashdam/metadata"
 	metamem "github.com/splashdam/splashdam/metadata/mem"
+	"github.com/splashdam/splashdam/objectlog"
 	objmem "github.com/splashdam/splashdam/objectlog/mem"
 )
 
@@ -107,7 +111,7 @@ func TestAgentThatGaveUpItsSegmentsIsReadyWhenTheStoreIsBack(t *testing.T) {
 		var probes atomic.Int64
 		answer := func(f objmem.Fault) {
 			s.failBucket(func(r objmem.Request) objmem.Fault {
-				if r.Op == objmem.OpPut && r.Key == a.keys.Mark() {
+				if r.Op == objmem.OpPut && strings.Contains(r.Key, "/probe/") {
 					probes.Add(1)
 				}
 				return f
@@ -131,6 +135,9 @@ func TestAgentThatGaveUpItsSegmentsIsReadyWhenTheStoreIsBack(t *testing.T) {
 		answer(objmem.None)
 		<-time.After(2 * probeEvery)
 		wantErr(t, "ready again, though nothing was sent", a.Ready(), nil)
+		if left, err := s.bucket.List(t.Context(), "", "", 1000); err != nil || slices.ContainsFunc(left, func(o objectlog.ObjectInfo) bool { return strings.Contains(o.Key, "/probe/") }) {
+			t.Errorf("%v, %v: a probe is left", left, err)
+		}
 		if lines := log.take("objects can be put again"); len(lines) != 1 {
 			t.Errorf("log of the recovery: %q", lines)
 		}
@@ -140,9 +147,82 @@ func TestAgentThatGaveUpItsSegmentsIsReadyWhenTheStoreIsBack(t *testing.T) {
 	})
 }
 
+func TestReadinessTellsOfAStoreThatDoesNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStores()
+		cfg := testConfig()
+		cfg.ProduceTimeout = time.Minute
+		hung := make(chan struct{})
+		a, err := Open(t.Context(), cfg, hangingBucket{s.bucket, hung}, s.table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := run(t, a)
+		r.topic(t, "orders", 1)
+		p := r.Submit(t.Context(), ProduceRequest{Producer: nobody, Batches: []ProduceBatch{values("orders", 0, "a")}})
+		<-time.After(silencePatience - time.Second)
+		wantErr(t, "ready at first", r.Ready(), nil)
+		<-time.After(2 * time.Second)
+		wantNotReady(t, r, "no answer yet")
+		close(hung)
+		if r := p.Wait(t.Context())[0]; r.Err != nil {
+			t.Error(r.Err)
+		}
+		wantErr(t, "ready again", r.Ready(), nil)
+	})
+}
+
+// hangingBucket takes segments in when the channel is closed.
+type hangingBucket struct {
+	objectlog.Bucket
+	until <-chan struct{}
+}
+
+func (b hangingBucket) Put(ctx context.Context, key string, body []byte, nonce objectlog.UUID) error {
+	if objectlog.Folder(key) == "seg" {
+		select {
+		case <-b.until:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return b.Bucket.Put(ctx, key, body, nonce)
+}
+
+// TestStopHandsOnThoughTheBucketHangs: what is held back by one store must not keep the other from being told.
+func TestStopHandsOnThoughTheBucketHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStores()
+		cfg := testConfig()
+		cfg.ProduceTimeout = time.Minute
+		a, err := Open(t.Context(), cfg, hangingBucket{s.bucket, nil}, s.table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := run(t, a)
+		r.topic(t, "orders", 1)
+		r.Submit(t.Context(), ProduceRequest{Producer: nobody, Batches: []ProduceBatch{values("orders", 0, "a")}})
+		began := time.Now()
+		r.stop()
+		if took := time.Since(began); took > 30*time.Second {
+			t.Errorf("stopped after %s", took)
+		}
+		for i := range a.shards {
+			item, ok, err := s.table.Get(t.Context(), metadata.LeaseKey(objectlog.Shard(i)))
+			if err != nil || !ok || bytes.Contains(item.Value, a.writer.boot[:]) {
+				t.Errorf("shard %d: the lease still names the agent that stopped: %v, %v", i, ok, err)
+			}
+		}
+		if items, err := a.agentItems(t.Context()); err != nil || len(items) != 0 {
+			t.Errorf("agents left: %v, %v", items, err)
+		}
+	})
+}
+
 func TestCauseShownToClientsIsWhatTheStoreSaidAndShort(t *testing.T) {
 	full := fmt.Errorf("put seg/00: %w", &fs.PathError{Op: "write", Path: "/srv/bucket/seg/00", Err: syscall.ENOSPC})
 	want(t, "a full disk", shortened(full).Error(), syscall.ENOSPC.Error())
+	want(t, "two attempts", shortened(fmt.Errorf("put: %w; and %w", full, errors.New("other"))).Error(), syscall.ENOSPC.Error())
 	want(t, "a long answer", len(shortened(errors.New(strings.Repeat("x", 5000))).Error()), causeBytesMax+3)
 }
 

@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/objectlog"
@@ -72,6 +74,20 @@ func needs(batches []metadata.LocatedBatch) (order []block, bytes map[block]int6
 	return order, bytes
 }
 
+// bySegment sorts batches of several partitions by where they are; segments stay in the order in which they are first named.
+func bySegment(batches []metadata.LocatedBatch) []metadata.LocatedBatch {
+	rank := make(map[objectlog.SegmentName]int)
+	for _, b := range batches {
+		if _, ok := rank[b.Segment]; !ok {
+			rank[b.Segment] = len(rank)
+		}
+	}
+	slices.SortStableFunc(batches, func(a, b metadata.LocatedBatch) int {
+		return cmp.Or(cmp.Compare(rank[a.Segment], rank[b.Segment]), cmp.Compare(a.Start, b.Start))
+	})
+	return batches
+}
+
 // suspicion is a batch that the bucket does not have as the log says.
 type suspicion struct {
 	segment objectlog.SegmentName
@@ -83,11 +99,9 @@ func (s *suspicion) Unwrap() error { return s.err }
 
 // load reads the planned batches: verified copies, patched with their offsets, one behind the other in one buffer. A *suspicion is for
 // the caller to look into.
-func (b *blocks) load(ctx context.Context, batches []metadata.LocatedBatch, pool chan struct{}) ([][]byte, error) {
+func (b *blocks) load(ctx context.Context, batches, ahead []metadata.LocatedBatch, pool chan struct{}) ([][]byte, error) {
+	b.startAll(batches, ahead, pool, true)
 	order, bytes := needs(batches)
-	for _, k := range order {
-		b.start(k, bytes[k], pool, true)
-	}
 	read := make(map[block][]byte, len(order))
 	for _, k := range order {
 		data, err := b.read(ctx, k, bytes[k], pool)
@@ -145,15 +159,5 @@ func suspectIn(segment objectlog.SegmentName, err error) error {
 func (b *blocks) dropBatch(l metadata.LocatedBatch) {
 	for i := l.Start / blockBytes; i*blockBytes < l.Start+int64(l.Row.Bytes); i++ {
 		b.drop(block{l.Segment, i})
-	}
-}
-
-// readAhead begins to read what a reader will want next, as far as that waits for nobody.
-func (b *blocks) readAhead(batches []metadata.LocatedBatch) {
-	order, bytes := needs(batches)
-	for _, k := range order {
-		if b.start(k, bytes[k], b.catchUp, false) == nil {
-			return
-		}
 	}
 }

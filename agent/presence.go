@@ -19,6 +19,7 @@ type AgentInfo struct {
 	Ordinal       int64  `json:"ordinal"`
 	ClientAddress string `json:"client_address"`
 	PeerAddress   string `json:"peer_address,omitempty"`
+	Host          string `json:"host,omitempty"`
 	Zone          string `json:"zone,omitempty"`
 	Version       string `json:"version"`
 }

@@ -17,7 +17,7 @@ const (
 )
 
 // succeed tells the shards that whoever ran before at this agent's peer address is gone, so that a restarted agent claims their leases at
-// once and does not watch them for their time. No two agents have one peer address. Where two are given one by mistake, the second
+// once and does not watch them for their time. No two agents of one host have one peer address. Where two are given one by mistake, the second
 // takes over once, when it starts: leases only decide who leads, never what is in the log.
 func (a *Agent) succeed(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, succeedFor)
@@ -43,7 +43,7 @@ func (a *Agent) succeed(ctx context.Context) error {
 	}
 }
 
-// predecessors are the boots whose items have this agent's peer address.
+// predecessors are the boots whose items have this agent's peer address and host.
 func (a *Agent) predecessors(ctx context.Context) map[objectlog.UUID]bool {
 	own := a.presence.info
 	if own.PeerAddress == "" || a.cfg.ExclusiveTable { // shards of an exclusive table claim at once anyway
@@ -61,7 +61,7 @@ func (a *Agent) predecessors(ctx context.Context) map[objectlog.UUID]bool {
 			continue
 		}
 		boot, err := objectlog.ParseUUID(other.Boot)
-		if err == nil && other.Boot != own.Boot && other.PeerAddress == own.PeerAddress {
+		if err == nil && other.Boot != own.Boot && other.PeerAddress == own.PeerAddress && other.Host == own.Host {
 			before[boot] = true
 		}
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,10 +13,12 @@ import (
 func TestRestartedAgentLeadsAtOnceAndAnotherAfterTheLease(t *testing.T) {
 	for name, c := range map[string]struct {
 		address string // of the second agent; the first has "one:1"
+		host    string // the first has none
 		longest time.Duration
 		least   time.Duration
 	}{
 		"restarted": {address: "one:1", longest: time.Second},
+		"elsewhere": {address: "one:1", host: "b", longest: 10 * time.Second, least: 2 * time.Second},
 		"another":   {address: "two:1", longest: 10 * time.Second, least: 2 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -30,7 +33,7 @@ func TestRestartedAgentLeadsAtOnceAndAnotherAfterTheLease(t *testing.T) {
 				a.kill()
 				s.heal()
 				began := time.Now()
-				cfg.PeerAddress = c.address
+				cfg.PeerAddress, cfg.Host = c.address, c.host
 				b := start(t, s, cfg)
 				if r := b.produce(t, values("orders", 0, "a")); r.Err != nil {
 					t.Fatal(r.Err)
@@ -41,4 +44,27 @@ func TestRestartedAgentLeadsAtOnceAndAnotherAfterTheLease(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAgentThatDoesNotLeadIsNotReadyUntilItDoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStores()
+		cfg := testConfig()
+		cfg.ExclusiveTable = false
+		a := start(t, s, cfg)
+		b, err := Open(t.Context(), cfg, s.bucket, s.table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- b.Run(ctx) }()
+		<-time.After(20 * time.Second)
+		wantNotReady(t, running{Agent: b}, "stands by", a.presence.info.Boot)
+		a.stop()
+		<-time.After(5 * time.Second)
+		wantErr(t, "the next leader", b.Ready(), nil)
+		cancel()
+		wantErr(t, "run", <-ended, nil)
+	})
 }
