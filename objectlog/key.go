@@ -20,6 +20,7 @@ type SegmentName struct {
 //	<prefix>/cluster
 //	<prefix>/<cluster>/seg/<2 hex of spread>/<boot>/<counter, 16 hex>-<random, 8 hex>.seg
 //	<prefix>/<cluster>/snap/<2 hex of spread>/<shard, 4 hex>/<epoch, 8 hex>/<seq, 16 hex>-<random, 8 hex>.snap
+//	<prefix>/<cluster>/probe/<boot>-<number, 16 hex>
 //
 // The spread distributes keys over the store's partitions, which split by key prefix. It follows from the name: see
 // SegmentName.spread; of a snapshot, the low byte of the shard with its bits reversed. All digits are lower case.
@@ -36,12 +37,17 @@ type SnapshotName struct {
 	Random uint32
 }
 
-// Mark is the key of the object that says whose the prefix is: one cluster's, whose id it holds.
+// Mark is the key of the object that says whose the prefix is.
 func (k Keys) Mark() string {
 	if k.Prefix == "" {
 		return "cluster"
 	}
 	return k.Prefix + "/cluster"
+}
+
+// Probe is the key of an object with which a boot finds out whether objects can be put; it is removed again.
+func (k Keys) Probe(boot UUID, n uint64) string {
+	return fmt.Sprintf("%s/probe/%s-%016x", k.root(), boot, n)
 }
 
 // Segment is the segment's object key.
