@@ -19,14 +19,14 @@ func newAgent(env *environment) *cobra.Command {
 		Use:   "agent",
 		Short: "Run one agent of a cluster",
 		Long: `Agent runs one broker process of a cluster whose objects are in --bucket and whose log is in --table. It keeps nothing of
-its own: any number of agents may run behind a load balancer, and each may be stopped or killed at any time. Make the
-cluster first: splashdam cluster init.
+its own and may be stopped or killed at any time. One agent leads; others of the same cluster stand by, not ready, and one of
+them takes over when it is gone. Make the cluster first: splashdam cluster init.
 
 Credentials come from where the AWS tools look: the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), the shared
 credentials file, or the role of the machine or container. --bucket and --table may be embedded (file://, bolt://); a bolt
 table serves one agent.
 
-The agent listens before it is ready: GET /readyz says what it waits for. SIGTERM and SIGINT stop it gracefully; a second one
+Once its stores are found fit the agent serves before it is ready: GET /readyz says what it waits for. SIGTERM and SIGINT stop it gracefully; a second one
 stops it at once.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return env.agent(cmd.Context()) },
@@ -67,6 +67,7 @@ func (env *environment) agent(ctx context.Context) error {
 	}
 	stores := decorate(bucket, table, registry)
 	cfg.Prefix, cfg.ExclusiveTable, cfg.FlushRate, cfg.JoinOnly = bucket.prefix, table.remote == nil, c.FlushRate, true
+	cfg.Host, _ = os.Hostname() // without a name an agent is like any other that has none
 	cfg.ClientAddress, cfg.PeerAddress, cfg.Zone = advertised(c.AdvertiseClient, listener.Addr()), advertised(c.AdvertisePeer, listener.Addr()), c.Zone
 	engine, err := agent.Open(opening, cfg, stores.bucket, stores.table)
 	switch {

@@ -40,7 +40,20 @@ demand, with deletion protection and point-in-time recovery where the engine has
 It may be repeated: what was cut off is gone on with, and a cluster that is complete is left as it is (exit code 0). A
 bucket and a table that do not belong together are refused, and so is a second cluster in one prefix of a bucket.`,
 		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error { return env.initCluster(cmd.Context(), init) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg := agent.Config{Shards: init.shards, Slots: init.slots}
+			if err := cfg.Validate(); err != nil || init.shards < 1 || init.slots < 64 {
+				return usageError("cluster init: --shards %d, --slots %d: want 1 to 1024 and 64 to 65536", init.shards, init.slots)
+			}
+			// What was not asked for is as the cluster has it, if it is there already.
+			if !cmd.Flags().Changed("shards") {
+				cfg.Shards = 0
+			}
+			if !cmd.Flags().Changed("slots") {
+				cfg.Slots = 0
+			}
+			return env.initCluster(cmd.Context(), cfg, init.createBucket)
+		},
 	}
 	cmd.Flags().IntVar(&init.shards, "shards", 4, "shards of the cluster, 1 to 1024, for good: each has a leader; 16 for a GiB/s")
 	cmd.Flags().IntVar(&init.slots, "slots", 4096, "log entries that a shard keeps in the table, 64 to 65536, for good")
@@ -51,19 +64,15 @@ bucket and a table that do not belong together are refused, and so is a second c
 // initTimeout is for 1,024 shards on a table that takes 4,000 units a second, and throttles all the while.
 const initTimeout = time.Hour
 
-func (env *environment) initCluster(ctx context.Context, init clusterInit) error {
+func (env *environment) initCluster(ctx context.Context, cfg agent.Config, createBucket bool) error {
 	ctx, cancel := context.WithTimeout(ctx, initTimeout)
 	defer cancel()
-	cfg := agent.Config{Shards: init.shards, Slots: init.slots}
-	if err := cfg.Validate(); err != nil || init.shards < 1 || init.slots < 64 {
-		return usageError("cluster init: --shards %d, --slots %d: want 1 to 1024 and 64 to 65536", init.shards, init.slots)
-	}
 	bucket, table, err := env.openStores(ctx)
 	if err != nil {
 		return err
 	}
 	defer table.close()
-	if init.createBucket && bucket.remote != nil {
+	if createBucket && bucket.remote != nil {
 		if err := bucket.remote.Create(ctx); err != nil {
 			return err
 		}
@@ -92,7 +101,7 @@ func (env *environment) initCluster(ctx context.Context, init clusterInit) error
 		Warnings []string `json:"warnings,omitempty"`
 	}{id.String(), made, warnings}, func() {
 		if made {
-			fmt.Fprintf(env.out, "Made cluster %s with %d shards.\n", id, init.shards)
+			fmt.Fprintf(env.out, "Made cluster %s.\n", id)
 			return
 		}
 		fmt.Fprintf(env.out, "Cluster %s is there already.\n", id)

@@ -36,6 +36,7 @@ type broker struct {
 func (c Config) engine() agent.Config {
 	return agent.Config{
 		Version:         readVersion().Version,
+		DrainTimeout:    c.StopTimeout / 2, // the rest is for connections, and to spare
 		BufferBytesMax:  int64(c.BufferBytesMax),
 		SegmentBytesMax: int64(c.SegmentBytesMax),
 		BlockCacheBytes: int64(c.BlockCacheBytes),
@@ -103,8 +104,8 @@ func (b broker) stop(timeout time.Duration, stopEngine func(), engineDone <-chan
 	}()
 
 	b.engine.Drain()
-	// Half of the time at most: a client that sends its request slowly must not take the engine's part.
-	answered, cancelAnswered := context.WithTimeout(deadline, timeout/2)
+	// A part of the time only: a client that sends its request slowly must not take the engine's.
+	answered, cancelAnswered := context.WithTimeout(deadline, timeout/3)
 	defer cancelAnswered()
 	if err := b.server.Shutdown(answered); err != nil {
 		b.server.Close()

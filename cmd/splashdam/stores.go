@@ -51,7 +51,7 @@ func openBucket(address string) (bucketStore, error) {
 		return b, err
 	}
 	if !strings.HasPrefix(address, "s3://") {
-		return bucketStore{}, usageError("bucket %q: want s3://NAME/PREFIX?endpoint=URL&region=NAME, or file://FOLDER", address)
+		return bucketStore{}, usageError("bucket address: want s3://NAME/PREFIX?endpoint=URL&region=NAME, or file://FOLDER")
 	}
 	cfg, prefix, err := s3.ParseAddress(address)
 	if err != nil {
@@ -59,7 +59,10 @@ func openBucket(address string) (bucketStore, error) {
 	}
 	cfg.Usage = new(storeusage.Counter)
 	b, err := s3.Open(cfg)
-	return bucketStore{Bucket: b, prefix: prefix, usage: cfg.Usage, remote: b}, err
+	if err != nil {
+		return bucketStore{}, usage{err} // nothing was sent: it can only be a setting
+	}
+	return bucketStore{Bucket: b, prefix: prefix, usage: cfg.Usage, remote: b}, nil
 }
 
 func openFolder(folder string) (bucketStore, error) {
@@ -80,7 +83,7 @@ func openTable(ctx context.Context, address string) (tableStore, error) {
 		return t, err
 	}
 	if !strings.HasPrefix(address, "dynamodb://") {
-		return tableStore{}, usageError("table %q: want dynamodb://NAME?endpoint=URL&region=NAME, or bolt://FOLDER", address)
+		return tableStore{}, usageError("table address: want dynamodb://NAME?endpoint=URL&region=NAME, or bolt://FOLDER")
 	}
 	cfg, err := dynamo.ParseAddress(address)
 	if err != nil {
@@ -88,7 +91,10 @@ func openTable(ctx context.Context, address string) (tableStore, error) {
 	}
 	cfg.Usage = new(storeusage.Counter)
 	t, err := dynamo.Open(ctx, cfg)
-	return tableStore{Table: t, usage: cfg.Usage, remote: t, close: func() error { return nil }}, err
+	if err != nil {
+		return tableStore{}, usage{err} // nothing was sent: it can only be a setting
+	}
+	return tableStore{Table: t, usage: cfg.Usage, remote: t, close: func() error { return nil }}, nil
 }
 
 func openFile(folder string) (tableStore, error) {
