@@ -43,8 +43,9 @@ type sent struct {
 	answered  bool
 }
 
-// history is what clients were told and what they read. Anomalies bear the names of Jepsen's Kafka workload, and corrupt for a value that
-// nobody sent. Everything is compared as it comes, so that a wrong answer is found even if later ones are right.
+// history is what clients were told and what they read. Anomalies bear the names of Jepsen's Kafka workload, or corrupt for a value that
+// nobody sent and unreadable for a reader that cannot go on. Everything is compared as it comes, so that a wrong answer is found even if
+// later ones are right.
 type history struct {
 	mu        sync.Mutex // all below
 	sent      map[value]sent
@@ -178,6 +179,13 @@ func (r *reader) read(p client.Partition, o client.Offset, text string) {
 	}
 	h.put(v, at)
 	r.seen[v] = true
+}
+
+// lost notes that the reader cannot go on.
+func (r *reader) lost(err error) {
+	r.h.mu.Lock()
+	defer r.h.mu.Unlock()
+	r.h.found("unreadable", "%s: %v", r.name, err)
 }
 
 // behind says how many acknowledged records the reader has not got.

@@ -137,7 +137,7 @@ func (l *load) follow(ctx context.Context, c *client.Client, r *reader) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			l.t.Errorf("%s: %v", r.name, err)
+			r.lost(err)
 			return
 		}
 	}
@@ -179,7 +179,7 @@ func (l *load) readAll(name, address string) {
 	l.t.Helper()
 	r, due := l.h.reader(name), l.h.due()
 	if err := l.read(r, address); err != nil {
-		l.t.Errorf("%s: %v", name, err)
+		r.lost(err)
 		return
 	}
 	r.end(due)

@@ -77,7 +77,7 @@ func faults() []fault {
 		{name: "F07 bucket, both ways, silent", bucket: list(all("", "", blackhole)), recovery: 35 * time.Second},
 		{name: "F08 clients, answers lost", clients: list(some(0.5, "", "", dropReply))},
 		{name: "F08 clients, requests lost", clients: list(some(0.5, "", "", dropBefore))},
-		{name: "F08 clients, requests land late", clients: list(some(0.2, "", "Produce", hold)), releaseEvery: 300 * time.Millisecond},
+		{name: "F08 clients, requests land late", clients: list(some(0.05, "", "Produce", hold)), releaseEvery: 300 * time.Millisecond},
 		{name: "F08 clients, answers lost, kill -9", clients: list(some(0.3, "", "", dropReply)), kill: true},
 		{name: "F08 clients, a login page", clients: list(some(0.3, "", "", html), some(0.1, "", "", truncate))},
 		{name: "F09 both stores, both ways", cut: []string{"bucket", "table"}},
