@@ -42,72 +42,75 @@ func TestCheckerPassesAGoodHistory(t *testing.T) {
 	}
 }
 
+// badHistories are a good one and one thing that is wrong, and what the checker calls it.
+var badHistories = []struct {
+	name, want string
+	do         func(h *history, r *reader)
+}{
+	{"an acknowledged record is not there", "lost-write 1, poll-skip 1", func(h *history, r *reader) {
+		h.send(value{0, 4}, 0)
+		h.ack(value{0, 4}, 3)
+		h.send(value{0, 5}, 0)
+		h.ack(value{0, 5}, 4)
+		r.read(0, 4, "0-5")
+	}},
+	{"another record is where an acknowledged one was", "inconsistent-offsets 1, lost-write 1", func(h *history, r *reader) {
+		h.send(value{0, 4}, 0)
+		h.ack(value{0, 4}, 3)
+		h.send(value{0, 5}, 0)
+		h.doubt(value{0, 5})
+		r.read(0, 3, "0-5")
+	}},
+	{"an acknowledged record never comes", "unseen 1", func(h *history, _ *reader) {
+		h.send(value{0, 4}, 0)
+		h.ack(value{0, 4}, 3)
+	}},
+	{"a record is there twice", "duplicate 1", func(_ *history, r *reader) { r.read(0, 3, "0-1") }},
+	{"a record of unknown outcome is there twice", "duplicate 1", func(_ *history, r *reader) { r.read(0, 3, "0-3") }},
+	{"a record is acknowledged at an offset and is at another", "duplicate 1", func(h *history, r *reader) {
+		h.send(value{0, 4}, 0)
+		h.ack(value{0, 4}, 9)
+		r.read(0, 3, "0-4")
+	}},
+	{"two records have one offset", "inconsistent-offsets 1, lost-write 1", func(h *history, _ *reader) {
+		h.send(value{2, 0}, 0)
+		h.ack(value{2, 0}, 1)
+	}},
+	{"two readers see different records", "inconsistent-offsets 1", func(h *history, _ *reader) {
+		h.send(value{2, 0}, 0)
+		h.doubt(value{2, 0})
+		other := h.reader("other")
+		other.read(0, 0, "2-0")
+	}},
+	{"a failed record is read", "G1a 1", func(_ *history, r *reader) { r.read(0, 3, "0-2") }},
+	{"a record fails that was read", "G1a 1", func(h *history, r *reader) {
+		h.send(value{0, 4}, 0)
+		r.read(0, 3, "0-4")
+		h.fail(value{0, 4})
+	}},
+	{"a producer's records change places", "nonmonotonic-send 1", func(h *history, r *reader) {
+		h.send(value{0, 4}, 0)
+		h.send(value{0, 5}, 0)
+		h.ack(value{0, 5}, 3)
+		h.ack(value{0, 4}, 4)
+		r.read(0, 3, "0-5")
+		r.read(0, 4, "0-4")
+	}},
+	{"a reader skips", "poll-skip 1", func(h *history, r *reader) {
+		h.send(value{0, 4}, 0)
+		h.doubt(value{0, 4})
+		r.read(0, 4, "0-4")
+	}},
+	{"a reader steps back", "nonmonotonic-poll 1", func(_ *history, r *reader) { r.read(0, 1, "0-1") }},
+	{"a value that nobody sent", "corrupt 1", func(_ *history, r *reader) { r.read(0, 3, "7-7") }},
+	{"a value that is damaged", "corrupt 1", func(_ *history, r *reader) { r.read(0, 3, "0-3\x00") }},
+	{"a value in another partition", "corrupt 1", func(_ *history, r *reader) { r.read(1, 1, "0-3") }},
+	{"a record has two outcomes", "answered-twice 1", func(h *history, _ *reader) { h.doubt(value{0, 0}) }},
+	{"a record has no outcome", "unanswered 1", func(h *history, _ *reader) { h.send(value{0, 4}, 0) }},
+}
+
 func TestCheckerNamesWhatIsWrongWithABadHistory(t *testing.T) {
-	for _, bad := range []struct {
-		name, want string
-		do         func(h *history, r *reader)
-	}{
-		{"an acknowledged record is not there", "lost-write 1, poll-skip 1", func(h *history, r *reader) {
-			h.send(value{0, 4}, 0)
-			h.ack(value{0, 4}, 3)
-			h.send(value{0, 5}, 0)
-			h.ack(value{0, 5}, 4)
-			r.read(0, 4, "0-5")
-		}},
-		{"another record is where an acknowledged one was", "inconsistent-offsets 1, lost-write 1", func(h *history, r *reader) {
-			h.send(value{0, 4}, 0)
-			h.ack(value{0, 4}, 3)
-			h.send(value{0, 5}, 0)
-			h.doubt(value{0, 5})
-			r.read(0, 3, "0-5")
-		}},
-		{"an acknowledged record never comes", "unseen 1", func(h *history, _ *reader) {
-			h.send(value{0, 4}, 0)
-			h.ack(value{0, 4}, 3)
-		}},
-		{"a record is there twice", "duplicate 1", func(_ *history, r *reader) { r.read(0, 3, "0-1") }},
-		{"a record of unknown outcome is there twice", "duplicate 1", func(_ *history, r *reader) { r.read(0, 3, "0-3") }},
-		{"a record is acknowledged at an offset and is at another", "duplicate 1", func(h *history, r *reader) {
-			h.send(value{0, 4}, 0)
-			h.ack(value{0, 4}, 9)
-			r.read(0, 3, "0-4")
-		}},
-		{"two records have one offset", "inconsistent-offsets 1, lost-write 1", func(h *history, _ *reader) {
-			h.send(value{2, 0}, 0)
-			h.ack(value{2, 0}, 1)
-		}},
-		{"two readers see different records", "inconsistent-offsets 1", func(h *history, _ *reader) {
-			h.send(value{2, 0}, 0)
-			h.doubt(value{2, 0})
-			other := h.reader("other")
-			other.read(0, 0, "2-0")
-		}},
-		{"a failed record is read", "G1a 1", func(_ *history, r *reader) { r.read(0, 3, "0-2") }},
-		{"a record fails that was read", "G1a 1", func(h *history, r *reader) {
-			h.send(value{0, 4}, 0)
-			r.read(0, 3, "0-4")
-			h.fail(value{0, 4})
-		}},
-		{"a producer's records change places", "nonmonotonic-send 1", func(h *history, r *reader) {
-			h.send(value{0, 4}, 0)
-			h.send(value{0, 5}, 0)
-			h.ack(value{0, 5}, 3)
-			h.ack(value{0, 4}, 4)
-			r.read(0, 3, "0-5")
-			r.read(0, 4, "0-4")
-		}},
-		{"a reader skips", "poll-skip 1", func(h *history, r *reader) {
-			h.send(value{0, 4}, 0)
-			h.doubt(value{0, 4})
-			r.read(0, 4, "0-4")
-		}},
-		{"a reader steps back", "nonmonotonic-poll 1", func(_ *history, r *reader) { r.read(0, 1, "0-1") }},
-		{"a value that nobody sent", "corrupt 1", func(_ *history, r *reader) { r.read(0, 3, "7-7") }},
-		{"a value that is damaged", "corrupt 1", func(_ *history, r *reader) { r.read(0, 3, "0-3\x00") }},
-		{"a value in another partition", "corrupt 1", func(_ *history, r *reader) { r.read(1, 1, "0-3") }},
-		{"a record has two outcomes", "answered-twice 1", func(h *history, _ *reader) { h.doubt(value{0, 0}) }},
-		{"a record has no outcome", "unanswered 1", func(h *history, _ *reader) { h.send(value{0, 4}, 0) }},
-	} {
+	for _, bad := range badHistories {
 		t.Run(bad.name, func(t *testing.T) {
 			h, r := good()
 			bad.do(h, r)
