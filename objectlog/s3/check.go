@@ -146,9 +146,10 @@ func harms(rule lifecycle.Rule, prefix string) string {
 
 // expiresHidden says whether a rule removes noncurrent versions of everything under the prefix.
 func expiresHidden(rules *lifecycle.Configuration, prefix string) bool {
+	ours := joinKey(prefix, "") // with its slash: a rule for "prod/" does nothing under "prod2"
 	for _, rule := range rules.Rules {
 		filter := rule.RuleFilter
-		everything := filter.Tag.IsEmpty() && len(filter.And.Tags) == 0 && strings.HasPrefix(prefix, strings.TrimSuffix(rulePrefix(rule), "/")) &&
+		everything := filter.Tag.IsEmpty() && len(filter.And.Tags) == 0 && strings.HasPrefix(ours, rulePrefix(rule)) &&
 			filter.ObjectSizeGreaterThan+filter.ObjectSizeLessThan+filter.And.ObjectSizeGreaterThan+filter.And.ObjectSizeLessThan == 0
 		if rule.Status == "Enabled" && everything && rule.NoncurrentVersionExpiration.NoncurrentDays > 0 {
 			return true

@@ -367,12 +367,17 @@ func TestRulesAreJudgedByWhatTheyDoToOurPrefix(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
 	}
-	for prefix, want := range map[string]bool{"": true, "p": true, "p/": true, "p/q/": true, "p/q/x": false, "z": false} {
+	for prefix, want := range map[string]bool{
+		"": true, "p": true, "p/": true, "p/q": true, "p/q/": true, "p/q/x": false, "z": false, "p/q2": false, "/": false,
+	} {
 		rules := &lifecycle.Configuration{Rules: []lifecycle.Rule{{
 			Status: "Enabled", Prefix: prefix, NoncurrentVersionExpiration: lifecycle.NoncurrentVersionExpiration{NoncurrentDays: 1},
 		}}}
 		if got := expiresHidden(rules, "p/q"); got != want {
 			t.Errorf("noncurrent versions under %q go: %v, want %v", prefix, got, want)
+		}
+		if prefix == "p/q/" && expiresHidden(rules, "p/q2") {
+			t.Errorf("a rule for %q is said to remove noncurrent versions under p/q2", prefix)
 		}
 	}
 }
