@@ -3,9 +3,11 @@ package dynamo
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -105,7 +107,72 @@ func TestCredentialsThatAppearLaterAreFound(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	write("KEY")
+	table.keys.every = 0 // or some seconds later
 	if _, _, err := table.Get(t.Context(), slotKey); err != nil {
 		t.Error(err)
+	}
+}
+
+// role is a service that gives credentials, or hangs.
+type role struct {
+	hangs atomic.Bool
+	asked atomic.Int32
+}
+
+func startRole(t *testing.T) *role {
+	r, end := new(role), make(chan struct{})
+	r.hangs.Store(true)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		r.asked.Add(1)
+		if r.hangs.Load() {
+			<-end
+		}
+		fmt.Fprintf(w, `{"AccessKeyId":"A","SecretAccessKey":"S","Token":"T","Expiration":%q}`, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+	}))
+	t.Cleanup(s.Close)
+	t.Cleanup(func() { close(end) })
+	t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", s.URL+"/credentials")
+	return r
+}
+
+func wantHungSource(t *testing.T, err error) {
+	t.Helper()
+	if err == nil || strings.Contains(err.Error(), "network") {
+		t.Errorf("%v, want an error that does not blame the network", err)
+	}
+	wantError(t, err, "no credentials: their source did not answer in time", "the service that gives this machine its role")
+}
+
+func TestSourceOfCredentialsThatHungIsAskedAgain(t *testing.T) {
+	f := startFake(t)
+	credentialsFile(t)
+	r := startRole(t)
+	table := openAt(t, Config{Table: "orders", Endpoint: f.URL})
+	if table.keys.timeout != credentialsTimeout || credentialsTimeout >= requestTimeout {
+		t.Fatalf("a walk has %s of the request's %s", table.keys.timeout, requestTimeout)
+	}
+	table.keys.timeout = 200 * time.Millisecond
+	hurried, cancel := contextFor(t, 20*time.Millisecond)
+	defer cancel()
+	_, _, err := table.Get(hurried, slotKey)
+	wantHungSource(t, err) // the walk goes on without it
+	_, _, err = table.Get(t.Context(), slotKey)
+	wantHungSource(t, err)
+	if n := r.asked.Load(); n != 1 {
+		t.Errorf("the source was asked %d times by requests that came together", n)
+	}
+	r.hangs.Store(false)
+	for range 5 {
+		_, _, err := table.Get(t.Context(), slotKey)
+		wantHungSource(t, err)
+	}
+	if n := r.asked.Load(); n != 1 {
+		t.Errorf("the source was asked %d times within %s", n, reloadEvery)
+	}
+	table.keys.mu.Lock()
+	table.keys.loaded = time.Now().Add(-reloadEvery)
+	table.keys.mu.Unlock()
+	if _, _, err := table.Get(t.Context(), slotKey); err != nil {
+		t.Errorf("after the pause: %v", err)
 	}
 }

@@ -30,7 +30,9 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/smithy-go/logging"
 
@@ -88,7 +90,7 @@ func Open(ctx context.Context, cfg Config) (*Table, error) {
 		if cfg.Endpoint != "" {
 			o.BaseEndpoint = aws.String(cfg.Endpoint)
 		}
-		o.Credentials = t.keys.cache
+		o.Credentials = t.keys
 		o.HTTPClient = &sender{t.http}
 		o.Retryer, o.RetryMaxAttempts = aws.NopRetryer{}, 0
 		o.DisableValidateResponseChecksum = true                                    // the sender does it
@@ -102,9 +104,14 @@ func Open(ctx context.Context, cfg Config) (*Table, error) {
 	return t, nil
 }
 
-// loadChain reads environment and shared files as they are now.
+// loadChain reads environment and shared files as they are now. Requests for credentials end by themselves: nobody may be waiting for them
+// any more, and each one that hung would stay.
 func loadChain(ctx context.Context, region string) (aws.Config, error) {
-	var options []func(*config.LoadOptions) error
+	client := awshttp.NewBuildableClient().WithTimeout(credentialsTimeout)
+	options := []func(*config.LoadOptions) error{
+		config.WithHTTPClient(client),
+		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }),
+	}
 	if region != "" {
 		options = append(options, config.WithRegion(region))
 	}

@@ -61,6 +61,10 @@ func (t *Table) explain(c *call, err error) error {
 		f.cause = context.Canceled.Error()
 	case errors.As(err, &keys):
 		f.cause = keys.Error()
+		if errors.Is(err, context.DeadlineExceeded) {
+			f.remedy = "check the service that gives this machine its role, or the command of the profile"
+			break
+		}
 		f.remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE and its file, or give the machine a role"
 	case errors.Is(err, context.DeadlineExceeded):
 		f.cause = "no answer in time"
