@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -15,23 +14,30 @@ import (
 
 const form = "want s3://bucket/prefix?endpoint=URL&region=NAME&style=path|host, all but the bucket optional"
 
-var userinfo = regexp.MustCompile(`//[^/@?" ]*@`)
+const noSecrets = "credentials do not belong into an address: give them by environment, file or role"
 
 // ParseAddress reads s3://bucket/prefix?endpoint=URL&region=NAME&style=path|host. The prefix of keys, which may be empty, is the caller's.
 func ParseAddress(address string) (cfg Config, prefix string, err error) {
 	bad := func(format string, args ...any) (Config, string, error) {
-		text := fmt.Sprintf("bucket address %q: %s; %s", address, fmt.Sprintf(format, args...), form)
-		return Config{}, "", errors.New(userinfo.ReplaceAllString(text, "//***@")) // it may be a secret
+		if secretEnd(address) > 0 { // what stands before it may be a secret, and the causes quote from the address
+			for i := range args {
+				args[i] = "***"
+			}
+		}
+		return Config{}, "", fmt.Errorf("bucket address %q: %s; %s", masked(address), fmt.Sprintf(format, args...), form)
 	}
 	u, err := url.Parse(address)
-	if err != nil {
+	switch {
+	case err != nil && secretEnd(address) > 0: // where a secret begins and ends, nobody knows
+		return Config{}, "", fmt.Errorf("bucket address, not shown because of its @: %s; %s", noSecrets, form)
+	case err != nil:
 		return bad("%v", errors.Unwrap(err))
 	}
 	switch {
 	case u.Scheme != "s3":
 		return bad("it does not begin with s3://")
 	case u.User != nil:
-		return bad("credentials do not belong into an address: give them by environment, file or role")
+		return bad(noSecrets)
 	case u.Fragment != "":
 		return bad("#%s is no part of it", u.Fragment)
 	case u.Port() != "":
@@ -50,6 +56,9 @@ func ParseAddress(address string) (cfg Config, prefix string, err error) {
 		}
 	}
 	cfg = Config{Bucket: u.Host, Endpoint: query.Get("endpoint"), Region: query.Get("region")}
+	if secretEnd(cfg.Endpoint) > 0 {
+		return bad(noSecrets)
+	}
 	switch style := query.Get("style"); style {
 	case "path", "host":
 		cfg.PathStyle = style == "path"
@@ -72,6 +81,24 @@ func ParseAddress(address string) (cfg Config, prefix string, err error) {
 	return cfg, prefix, nil
 }
 
+// secretEnd answers where the last @ of an address is, by itself or escaped: what stands before it may be credentials. 0: there is none.
+func secretEnd(address string) int {
+	return max(strings.LastIndex(address, "@"), strings.LastIndex(address, "%40"), 0)
+}
+
+// masked is an address for people. A secret may have every character, a slash and an @ too, so all goes that stands before the last one.
+func masked(address string) string {
+	end := secretEnd(address)
+	if end == 0 {
+		return address
+	}
+	scheme := ""
+	if strings.HasPrefix(address, "s3://") {
+		scheme = "s3://"
+	}
+	return scheme + "***" + address[end:]
+}
+
 // complete fills in what has a default and says what is wrong with the rest.
 func (c *Config) complete() error {
 	if err := s3utils.CheckValidBucketNameStrict(c.Bucket); err != nil {
@@ -84,8 +111,11 @@ func (c *Config) complete() error {
 		}
 		return nil
 	}
+	if secretEnd(c.Endpoint) > 0 {
+		return errors.New("endpoint with an @, not shown: " + noSecrets)
+	}
 	u, err := url.Parse(c.Endpoint)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" ||
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" ||
 		u.RawQuery != "" || u.Fragment != "" {
 		return fmt.Errorf("endpoint %q is not http://host:port or https://host:port", c.Endpoint)
 	}

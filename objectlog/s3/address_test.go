@@ -68,6 +68,46 @@ func TestParseAddressShowsTheRightForm(t *testing.T) {
 	}
 }
 
+// TestErrorsTellNoSecretOfAnAddress, wherever somebody has put one.
+func TestErrorsTellNoSecretOfAnAddress(t *testing.T) {
+	for _, address := range []string{
+		"s3://AKID:TOP/SECRET@b-1",
+		"s3://AKID:TOP/SECRET@b-1?region=x",
+		"s3://AKID:TOP@SECRET@b-1?region=x",
+		"s3://AKID:TOP?SECRET@b-1",
+		"s3://AKID:1#TOPSECRET@b-1",
+		"s3://AKID:1?TOPSECRET@b-1",
+		"s3://AKID:1?region=x&style=TOPSECRET@b-1",
+		"s3://AKID:1?region=x&TOP%zzSECRET@b-1",
+		"s3://AKID/TOP//SECRET@b-1?region=x",
+		"s3://AKID%3ATOP%2FSECRET%40b-1?region=x",
+		"s3:/AKID:TOP/SECRET@b-1",
+		"AKID:TOP/SECRET@b-1",
+		"http://AKID:TOP/SECRET@b-1",
+		"s3://b-1?endpoint=http://AKID:TOPSECRET@h",
+		"s3://b-1?endpoint=http://AKID:TOP/SECRET@h:1",
+		"s3://b-1?endpoint=http%3A%2F%2FAKID%3ATOPSECRET%40h%3A1",
+		"s3://b-1?endpoint=AKID:TOPSECRET@h",
+		"s3://B_1?endpoint=http://h/TOPSECRET@h",
+	} {
+		_, _, err := ParseAddress(address)
+		if err == nil || !strings.Contains(err.Error(), form) {
+			t.Errorf("%q: %v, want one with the right form", address, err)
+			continue
+		}
+		for _, part := range []string{"AKID", "TOP", "SECRET"} {
+			if strings.Contains(err.Error(), part) {
+				t.Errorf("%q: %v tells %s", address, err, part)
+			}
+		}
+	}
+	for _, endpoint := range []string{"http://AKID:SECRET@h", "http://AKID:TOP/SECRET@h", "http://AKID%3ASECRET%40h"} {
+		if _, err := Open(Config{Bucket: "b-1", Endpoint: endpoint}); err == nil || strings.Contains(err.Error(), "SECRET") {
+			t.Errorf("open with endpoint %s: %v, want an error without the secret", endpoint, err)
+		}
+	}
+}
+
 func FuzzParseAddress(f *testing.F) {
 	for _, seed := range []string{
 		"s3://b-1/a/b?endpoint=http://h:9000&region=x&style=path", "s3://b-1", "s3://u:p@b?region=x", "s3://b-1/%2e%2e/?region=x", "s3://[::1]/x",
