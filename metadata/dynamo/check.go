@@ -48,10 +48,15 @@ func checkKeys(d *types.TableDescription) error {
 }
 
 func checkStatus(d *types.TableDescription) error {
-	if d.TableStatus == types.TableStatusActive {
+	if isServed(d) {
 		return nil
 	}
 	return fmt.Errorf("its status is %s: wait until it is ACTIVE", d.TableStatus)
+}
+
+// isServed takes a table whose settings are being changed too: DynamoDB serves it meanwhile, and that can take hours.
+func isServed(d *types.TableDescription) bool {
+	return d.TableStatus == types.TableStatusActive || d.TableStatus == types.TableStatusUpdating
 }
 
 // checkReplicas refuses tables that are written in several Regions without agreement among them: two writers then both win.

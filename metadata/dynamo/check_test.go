@@ -21,6 +21,8 @@ func TestCheckRefusesATableThatIsUnfit(t *testing.T) {
 		"number key":      {describe: keys("pk", "N"), want: "not pk (S) and sk (S)"},
 		"no sort key":     {describe: `{"Table":{"TableName":"orders","TableStatus":"ACTIVE","AttributeDefinitions":[{"AttributeName":"pk","AttributeType":"S"}],"KeySchema":[{"AttributeName":"pk","KeyType":"HASH"}]}}`, want: "not pk (S) and sk (S)"},
 		"creating":        {describe: strings.Replace(described(""), "ACTIVE", "CREATING", 1), want: "status is CREATING"},
+		"deleting":        {describe: strings.Replace(described(""), "ACTIVE", "DELETING", 1), want: "status is DELETING"},
+		"updating":        {describe: strings.Replace(described(""), "ACTIVE", "UPDATING", 1)},
 		"another table":   {describe: strings.Replace(described(""), `"orders"`, `"other"`, 1), want: "describes no table of this name"},
 		"replica":         {describe: described(`,"Replicas":[{"RegionName":"eu-west-1","ReplicaStatus":"ACTIVE"}]`), want: "remove the replicas"},
 		"eventual":        {describe: described(`,"MultiRegionConsistency":"EVENTUAL","Replicas":[{"RegionName":"eu-west-1"}]`), want: "two writers can both win"},
@@ -279,6 +281,18 @@ func TestCreateLeavesATableThatExistsAsItIs(t *testing.T) {
 	warnings, err := f.open(t, Config{}).Create(t.Context())
 	if err != nil || len(warnings) != 0 || f.count("CreateTable") != 0 || f.count("UpdateContinuousBackups") != 0 {
 		t.Errorf("%q, %v, %v", warnings, err, f.sent)
+	}
+}
+
+func TestCreateDoesNotWaitForATableWhoseSettingsAreBeingChanged(t *testing.T) {
+	f := startFake(t)
+	f.lie = lieTo("DescribeTable", func(int) *reply {
+		return &reply{status: 200, body: strings.Replace(described(""), "ACTIVE", "UPDATING", 1)}
+	})
+	ctx, cancel := contextFor(t, 5*time.Second)
+	defer cancel()
+	if _, err := f.open(t, Config{}).Create(ctx); err != nil || f.count("DescribeTable") != 2 {
+		t.Errorf("%v after %d requests", err, f.count("DescribeTable"))
 	}
 }
 

@@ -34,7 +34,7 @@ func (t *Table) Create(ctx context.Context) (warnings []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	described, err := t.waitActive(ctx)
+	described, err := t.waitServed(ctx)
 	if err != nil || !made {
 		return nil, err
 	}
@@ -112,12 +112,12 @@ func (t *Table) describe(ctx context.Context) (*types.TableDescription, error) {
 	return out.Table, nil
 }
 
-// waitActive polls. Of a table that was just made DescribeTable may know nothing at first.
-func (t *Table) waitActive(ctx context.Context) (*types.TableDescription, error) {
+// waitServed polls. Of a table that was just made DescribeTable may know nothing at first.
+func (t *Table) waitServed(ctx context.Context) (*types.TableDescription, error) {
 	for every := pollEvery; ; every = min(2*every, pollEveryMax) {
 		described, err := t.describe(ctx)
 		switch {
-		case err == nil && described.TableStatus == types.TableStatusActive:
+		case err == nil && isServed(described):
 			return described, nil
 		case err != nil && isAnswer(err) && !isMissing(err):
 			return nil, err
