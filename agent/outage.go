@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 )
@@ -82,10 +83,11 @@ func shortened(err error) error {
 	return errors.New(strings.ToValidUTF8(text, ""))
 }
 
-// unwrapped is the error within err, the first where there are several.
+// unwrapped is the error within err; where there are several, the one that says most: others are kinds, such as "throttled".
 func unwrapped(err error) error {
-	if several, ok := err.(interface{ Unwrap() []error }); ok && len(several.Unwrap()) > 0 {
-		return several.Unwrap()[0]
+	several, ok := err.(interface{ Unwrap() []error })
+	if !ok || len(several.Unwrap()) == 0 {
+		return errors.Unwrap(err)
 	}
-	return errors.Unwrap(err)
+	return slices.MaxFunc(several.Unwrap(), func(a, b error) int { return len(a.Error()) - len(b.Error()) })
 }

@@ -222,6 +222,8 @@ func TestStopHandsOnThoughTheBucketHangs(t *testing.T) {
 func TestCauseShownToClientsIsWhatTheStoreSaidAndShort(t *testing.T) {
 	full := fmt.Errorf("put seg/00: %w", &fs.PathError{Op: "write", Path: "/srv/bucket/seg/00", Err: syscall.ENOSPC})
 	want(t, "a full disk", shortened(full).Error(), syscall.ENOSPC.Error())
+	throttled := fmt.Errorf("put seg/00: %w: %w", objectlog.ErrThrottled, errors.New("HTTP 503 SlowDown"))
+	want(t, "a kind and its cause", shortened(throttled).Error(), "HTTP 503 SlowDown")
 	want(t, "two attempts", shortened(fmt.Errorf("put: %w; and %w", full, errors.New("other"))).Error(), syscall.ENOSPC.Error())
 	want(t, "a long answer", len(shortened(errors.New(strings.Repeat("x", 5000))).Error()), causeBytesMax+3)
 }
