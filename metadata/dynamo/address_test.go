@@ -33,6 +33,42 @@ func TestWrongAddressIsRefusedWithTheRightForm(t *testing.T) {
 	}
 }
 
+func TestErrorsAboutAddressesShowNoSecret(t *testing.T) {
+	for address, shown := range map[string]string{
+		"dynamodb://AKIA:TOPSECRET@events":                                     `"dynamodb://***@events"`,
+		"dynamodb://AKIA:TOPSECRET%40events":                                   "", // no URL
+		"dynamodb://AKIA:TOP/SECRET@events":                                    "", // no URL
+		"dynamodb://AKIATOP/SECRET@events":                                     `"dynamodb://***@events"`,
+		"dynamodb://AKIA:TOP@SECRET@events":                                    `"dynamodb://***@events"`,
+		"dynamodb://events?endpoint=http://u:TOPSECRET@host:8000":              `"dynamodb://***@host:8000"`,
+		"dynamodb://events?endpoint=http://u:TOPSECRET@host&region=x@y":        `"dynamodb://***@y"`,
+		"dynamodb://events?endpoint=http%3A%2F%2Fu%3ATOPSECRET%40host":         `"dynamodb://***%40host"`,
+		"dynamodb://events?endpoint=http%3A%2F%2Fu%3ATOPSECRET%2540host":       `"dynamodb://***%2540host"`,
+		"dynamodb://events?endpoint=http%253A%252F%252Fu%253ATOPSECRET%252540": `"dynamodb://***%252540"`,
+		"dynamodb://events?TOPSECRET@=1":                                       `"dynamodb://***@=1"`,
+		"dynamodb:AKIA:TOPSECRET@events":                                       `"***@events"`,
+		"AKIA:TOPSECRET@events//x":                                             `"***@events//x"`,
+	} {
+		_, err := ParseAddress(address)
+		if err == nil || strings.Contains(err.Error(), "SECRET") || strings.Contains(err.Error(), "TOP") {
+			t.Errorf("%s: %v", address, err)
+			continue
+		}
+		if shown == "" {
+			shown = "not shown because of its @"
+		}
+		wantError(t, err, "table address", shown, "credentials do not belong into an address")
+	}
+	for _, cfg := range []Config{
+		{Table: "orders", Endpoint: "http://u:TOPSECRET@host"}, {Table: "orders", Endpoint: "http://u:TOPSECRET%40host"}, {Table: "u:TOPSECRET@orders"},
+		{Table: "orders", Region: "u:TOPSECRET@x"},
+	} {
+		if _, err := Open(t.Context(), cfg); err == nil || strings.Contains(err.Error(), "TOPSECRET") {
+			t.Errorf("open: %v", err)
+		}
+	}
+}
+
 func FuzzParseAddressAnswersAValidConfigOrAnError(f *testing.F) {
 	f.Add("dynamodb://orders?endpoint=http://127.0.0.1:8000&region=eu-central-1")
 	f.Add("dynamodb://ab")

@@ -70,7 +70,7 @@ var _ metadata.Table = (*Table)(nil)
 // Open prepares the client. It sends nothing: Create and Check do.
 func Open(ctx context.Context, cfg Config) (*Table, error) {
 	if err := cfg.validate(); err != nil {
-		return nil, fmt.Errorf("open table %q: %w", cfg.Table, err)
+		return nil, fmt.Errorf("open table %q: %w", masked(cfg.Table), err)
 	}
 	if cfg.Region == "" && cfg.Endpoint != "" {
 		cfg.Region = "us-east-1"
