@@ -167,6 +167,25 @@ func TestCheckNamesEveryProblem(t *testing.T) {
 	}
 }
 
+// TestCheckTakesNoOtherAnswerForRulesThatDoNothing: a gateway, or an error with status 200, says nothing of versions, rules and locks.
+func TestCheckTakesNoOtherAnswerForRulesThatDoNothing(t *testing.T) {
+	for _, name := range []string{"versioning", "lifecycle", "object-lock"} {
+		for _, text := range []string{"<Error><Code>InternalError</Code></Error>", "<Foo/>", "{}", ""} {
+			s, _ := newSmallStore(t)
+			f := newFake(t, func(w http.ResponseWriter, r request) {
+				if r.URL.Query().Has(name) {
+					fmt.Fprint(w, text)
+					return
+				}
+				s.answer(w, r)
+			})
+			if err := f.bucket.checkRules(t.Context(), "p"); err == nil {
+				t.Errorf("%q as the answer to %s: no problem", text, name)
+			}
+		}
+	}
+}
+
 func TestCheckTidiesUpWhenItsTimeIsOver(t *testing.T) {
 	s, f := newSmallStore(t)
 	ctx, cancel := context.WithCancel(t.Context())

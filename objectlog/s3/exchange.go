@@ -24,6 +24,7 @@ type kind struct {
 	writes     bool
 	free       bool
 	success    []int
+	root       string // element that the body of a success is; empty: no XML is wanted
 }
 
 var (
@@ -31,17 +32,17 @@ var (
 	get      = kind{name: "get", verb: "get", permission: "s3:GetObject", success: []int{200, 206}}
 	head     = kind{name: "head", verb: "stat", permission: "s3:GetObject", success: []int{200}}
 	compare  = kind{name: "head", verb: "compare", permission: "s3:GetObject", writes: true, success: []int{200}} // of a put that was refused
-	list     = kind{name: "list", verb: "list", permission: "s3:ListBucket", success: []int{200}}
+	list     = kind{name: "list", verb: "list", permission: "s3:ListBucket", success: []int{200}, root: "ListBucketResult"}
 	remove   = kind{name: "delete", verb: "delete", permission: "s3:DeleteObject", free: true, success: []int{200, 204}}
-	create   = kind{name: "create_multipart", verb: "begin parts of", permission: "s3:PutObject", writes: true, success: []int{200}}
+	create   = kind{name: "create_multipart", verb: "begin parts of", permission: "s3:PutObject", writes: true, success: []int{200}, root: "InitiateMultipartUploadResult"}
 	upload   = kind{name: "upload_part", verb: "put part of", permission: "s3:PutObject", writes: true, success: []int{200}}
-	complete = kind{name: "complete_multipart", verb: "complete parts of", permission: "s3:PutObject", writes: true, success: []int{200}}
+	complete = kind{name: "complete_multipart", verb: "complete parts of", permission: "s3:PutObject", writes: true, success: []int{200}, root: "CompleteMultipartUploadResult"}
 	abort    = kind{name: "abort_multipart", verb: "abort parts of", permission: "s3:AbortMultipartUpload", free: true, success: []int{200, 204}}
 
 	createBucket  = kind{name: "put", verb: "create bucket", permission: "s3:CreateBucket", success: []int{200}}
-	getVersioning = kind{name: "get", verb: "read versioning of", permission: "s3:GetBucketVersioning", success: []int{200}}
-	getLock       = kind{name: "get", verb: "read object lock of", permission: "s3:GetBucketObjectLockConfiguration", success: []int{200}}
-	getLifecycle  = kind{name: "get", verb: "read lifecycle rules of", permission: "s3:GetLifecycleConfiguration", success: []int{200}}
+	getVersioning = kind{name: "get", verb: "read versioning of", permission: "s3:GetBucketVersioning", success: []int{200}, root: "VersioningConfiguration"}
+	getLock       = kind{name: "get", verb: "read object lock of", permission: "s3:GetBucketObjectLockConfiguration", success: []int{200}, root: "ObjectLockConfiguration"}
+	getLifecycle  = kind{name: "get", verb: "read lifecycle rules of", permission: "s3:GetLifecycleConfiguration", success: []int{200}, root: "LifecycleConfiguration"}
 )
 
 // exchange is one request and what came of it.
@@ -159,14 +160,58 @@ func causeOf(x *exchange) usage.Cause {
 // judge answers nil if the store says that it did what was asked.
 func (x *exchange) judge(resp *http.Response) error {
 	foreign := strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html")
-	if slices.Contains(x.success, resp.StatusCode) && !foreign {
-		// A gateway that answers 200 to everything stores nothing. What stores an object names its content.
-		if (x.name == put.name && x.key != "" || x.name == upload.name) && resp.Header.Get("Etag") == "" {
-			return &refusal{status: resp.StatusCode, text: true, message: "it stored nothing, because it names no ETag"}
-		}
-		return nil
+	if foreign || !slices.Contains(x.success, resp.StatusCode) {
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, refusalBytesMax))
+		return refused(resp, body)
 	}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, refusalBytesMax))
+	// A gateway that answers 200 to everything stores nothing. What stores an object names its content.
+	if (x.name == put.name && x.key != "" || x.name == upload.name) && resp.Header.Get("Etag") == "" {
+		return &refusal{status: resp.StatusCode, text: true, message: "it stored nothing, because it names no ETag"}
+	}
+	if x.root != "" {
+		return x.judgeBody(resp)
+	}
+	return nil
+}
+
+// judgeBody reads a success to its end and wants it to be what was asked for: the SDK takes an <Error>, and any other element, for a
+// listing of nothing and for rules that do nothing. A 200 with an <Error> is what the end of an upload in parts can have.
+func (x *exchange) judgeBody(resp *http.Response) error {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, pageBytesMax+1))
+	switch {
+	case err != nil:
+		return fmt.Errorf("the body ended after %d bytes: %w", len(body), err)
+	case len(body) > pageBytesMax:
+		return fmt.Errorf("the body is longer than %d bytes, as no %s is", pageBytesMax, x.root)
+	case len(bytes.TrimSpace(body)) == 0:
+		return &refusal{status: resp.StatusCode, text: true, message: "it is empty, instead of " + x.root}
+	case rootOf(body) != x.root:
+		return refused(resp, body[:min(len(body), refusalBytesMax)])
+	}
+	resp.Body.Close()
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return nil
+}
+
+// pageBytesMax is well above a page of a thousand keys of 1 KiB, each byte of them escaped.
+const pageBytesMax = 16 << 20
+
+// rootOf answers the name of the outermost element, without its namespace, which stores leave out at times.
+func rootOf(body []byte) string {
+	decoder := xml.NewDecoder(bytes.NewReader(body))
+	for {
+		token, err := decoder.Token()
+		if err != nil {
+			return ""
+		}
+		if element, ok := token.(xml.StartElement); ok {
+			return element.Name.Local
+		}
+	}
+}
+
+// refused reads what an answer that is no success says.
+func refused(resp *http.Response, body []byte) *refusal {
 	r := &refusal{status: resp.StatusCode, region: resp.Header.Get("X-Amz-Bucket-Region"), code: resp.Header.Get("X-Minio-Error-Code")}
 	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 		r.ahead = time.Since(date)

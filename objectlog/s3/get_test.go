@@ -141,6 +141,47 @@ func TestListIsOneRequestAPage(t *testing.T) {
 	}
 }
 
+// TestListIsOfTheStoreOrAnError: what is no listing must not read as an empty one, on the second page neither.
+func TestListIsOfTheStoreOrAnError(t *testing.T) {
+	first := "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>x</NextContinuationToken>" +
+		"<Contents><Key>p/a</Key></Contents></ListBucketResult>"
+	for text, want := range map[string]string{
+		"<ListBucketResult/>": "",
+		"<?xml version=\"1.0\"?>\n<!-- x --><ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><KeyCount>0</KeyCount></ListBucketResult>": "",
+		"<Error><Code>InternalError</Code><Message>m</Message></Error>":                                                                                    "InternalError",
+		"<Error><Code>SlowDown</Code></Error>": "throttled",
+		"<Foo/>":                               "<Foo/>",
+		"<Foo><ListBucketResult/></Foo>":       "<Foo>",
+		"{}":                                   "{}",
+		"ok":                                   "ok",
+		"":                                     "empty",
+		" \n ":                                 "empty",
+		"<ListBucketResult><Contents><Key>p/b</Key></Contents>":                          "EOF",
+		"<ListBucketResult>" + strings.Repeat(" ", pageBytesMax) + "</ListBucketResult>": "longer",
+	} {
+		for _, page := range []int{1, 2} {
+			pages := 0
+			f := newFake(t, func(w http.ResponseWriter, _ request) {
+				w.Header().Set("Content-Type", "application/xml")
+				if pages++; pages < page {
+					fmt.Fprint(w, first)
+					return
+				}
+				fmt.Fprint(w, text)
+			})
+			infos, err := f.bucket.List(t.Context(), "p/", "", 10)
+			switch {
+			case want == "" && (err != nil || len(infos) != page-1):
+				t.Errorf("%.60q as page %d: %v, %v", text, page, infos, err)
+			case want != "" && (err == nil || infos != nil || !strings.Contains(err.Error(), want)):
+				t.Errorf("%.60q as page %d: %v, %v; want an error that says %q", text, page, infos, err, want)
+			case want == "throttled" && !errors.Is(err, objectlog.ErrThrottled):
+				t.Errorf("%.60q as page %d: %v is not ErrThrottled", text, page, err)
+			}
+		}
+	}
+}
+
 // TestListThatIsCutShortByTheCallerIsAnError has a store that answers less than a page, and a caller who goes away before the next.
 func TestListThatIsCutShortByTheCallerIsAnError(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())

@@ -1,8 +1,8 @@
 // Package s3 is a Bucket on an S3-compatible object store: Amazon S3, MinIO, and whatever else honours If-None-Match on a PUT.
 //
 // minio-go builds, signs and decodes the requests. What came of a request is judged by exchange, below the SDK: the SDK takes more
-// statuses for success than the contract of Put allows, waits and repeats on its own, and loses the causes of network errors. So it is shown
-// nothing but successes and one answer on which it gives up at once, and the methods here ask the exchange.
+// statuses for success than the contract of Put allows, and any XML for an empty list, waits and repeats on its own, and loses the causes of
+// network errors. So it is shown nothing but successes and one answer on which it gives up at once, and the methods here ask the exchange.
 //
 // One Put is one HTTP request up to 64 MiB. The payload is not part of the signature, over plain HTTP too: hashing it with SHA-256 would cost
 // more than everything else that the client does. A CRC32C that the store verifies stands in for it. Nonce, and CRC32C once more, are kept as
@@ -122,12 +122,8 @@ func (b *Bucket) do(ctx context.Context, x *exchange, call func(ctx context.Cont
 	if err == nil {
 		err = call(context.WithValue(bounded, exchangeKey{}, x))
 	}
-	answered := minio.ErrorResponse{}
-	switch {
-	case x.err != nil:
+	if x.err != nil {
 		err = x.err
-	case errors.As(err, &answered) && x.header != nil: // a 200 with an error in its body, as the end of an upload in parts can have
-		err = &refusal{status: http.StatusOK, code: answered.Code, message: answered.Message}
 	}
 	if err == nil && x.header == nil {
 		err = cmp.Or(ctx.Err(), errUnanswered)
