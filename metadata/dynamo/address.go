@@ -41,12 +41,11 @@ func masked(address string) string {
 	if len(all) == 0 {
 		return address
 	}
-	end := all[len(all)-1][0]
-	scheme, _, found := strings.Cut(address[:end], "//")
-	if !found {
-		return "***" + address[end:]
+	scheme := ""
+	if strings.HasPrefix(address, "dynamodb://") {
+		scheme = "dynamodb://"
 	}
-	return scheme + "//***" + address[end:]
+	return scheme + "***" + address[all[len(all)-1][0]:]
 }
 
 func parseAddress(address string) (Config, error) {

@@ -47,6 +47,7 @@ func TestErrorsAboutAddressesShowNoSecret(t *testing.T) {
 		"dynamodb://events?endpoint=http%253A%252F%252Fu%253ATOPSECRET%252540": `"dynamodb://***%252540"`,
 		"dynamodb://events?TOPSECRET@=1":                                       `"dynamodb://***@=1"`,
 		"dynamodb:AKIA:TOPSECRET@events":                                       `"***@events"`,
+		"AKIATOPSECRET//SECRET@events":                                         `"***@events"`,
 		"AKIA:TOPSECRET@events//x":                                             `"***@events//x"`,
 	} {
 		_, err := ParseAddress(address)
