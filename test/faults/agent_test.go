@@ -154,6 +154,20 @@ func (a *instance) awaitReady() time.Duration {
 	return time.Since(began)
 }
 
+// awaitFollowing waits until the agent follows another, which makes it no target for a load balancer.
+func (a *instance) awaitFollowing() {
+	a.t.Helper()
+	var ready bool
+	var reason string
+	var err error
+	if !eventually(startTimeout, func() bool {
+		ready, reason, err = a.readyz()
+		return err == nil && (ready || strings.Contains(reason, "stands by"))
+	}) {
+		a.t.Fatalf("agent does not follow because %q (%v): %s", reason, err, a.log.String())
+	}
+}
+
 // run executes a verb to its end.
 func run(args ...string) (stdout string, err error) {
 	cmd := exec.Command(binary, args...)

@@ -16,7 +16,7 @@ func TestFollowerTakesOverFromAKilledLeader(t *testing.T) {
 	l := startLoad(t, client.HTTPAuto, leader.address, follower.address)
 	l.awaitAcks(100)
 	follower.start()
-	follower.awaitReady()
+	follower.awaitFollowing()
 	l.awaitAcks(l.h.tally().acked + 100)
 	l.readAll("the follower", follower.address)
 
@@ -27,7 +27,7 @@ func TestFollowerTakesOverFromAKilledLeader(t *testing.T) {
 
 	// The former leader comes back and follows, and takes over in its turn.
 	leader.start()
-	leader.awaitReady()
+	leader.awaitFollowing()
 	l.readAll("the former leader", leader.address)
 	follower.crash()
 	recovery = max(recovery, l.awaitRecovery(time.Now(), recoveryMax))
