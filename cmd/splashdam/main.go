@@ -26,6 +26,7 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // the second signal ends a verb that waits for what is under way
 	env := &environment{in: os.Stdin, out: os.Stdout, err: os.Stderr, lookup: os.Environ}
 	os.Exit(run(ctx, env, os.Args[1:]))
 }
