@@ -10,7 +10,7 @@ const (
 	objects   = "./objectlog/s3 -run PutDecides|Nobody|Cancelled"
 	hedging   = "./objectlog/hedge"
 	items     = "./metadata/dynamo -run Refusal|Throttling|CreateAll|Unknown|Applied|Requests"
-	joining   = "./agent -run Open|Prefix"
+	joining   = "./agent -run Open|Prefix|Cluster|Making"
 	kills     = "./test/e2e -run Kills -records 20000"
 )
 
@@ -150,4 +150,8 @@ func (b *Bucket) putNow(name string, body []byte, t trailer) error {
 	{"C3", "a prefix may belong to two clusters", "agent/join.go", []edit{
 		{"\tcase errors.Is(err, objectlog.ErrExists):\n\t\treturn c, fmt.Errorf(\"prefix", "\tcase errors.Is(err, objectlog.ErrExists) && false:\n\t\treturn c, fmt.Errorf(\"prefix"},
 		{"\tcase err != nil:\n\t\treturn c, fmt.Errorf(\"put the cluster's mark", "\tcase err != nil && !errors.Is(err, objectlog.ErrExists):\n\t\treturn c, fmt.Errorf(\"put the cluster's mark"}}, joining},
+	{"C4", "a bucket that only a making that was cut off has marked is taken for the cluster's", "agent/join.go", []edit{
+		{"case own != c.Mark:", "case own != c.Mark && false:"}}, joining},
+	{"C5", "an agent goes on with a making that was cut off", "agent/join.go", []edit{
+		{"\tif j.cfg.JoinOnly {\n\t\treturn c, false, fmt.Errorf(", "\tif j.cfg.JoinOnly && false {\n\t\treturn c, false, fmt.Errorf("}}, joining},
 }
