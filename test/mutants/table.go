@@ -146,10 +146,10 @@ func (b *Bucket) putNow(name string, body []byte, t trailer) error {
 	{"C1", "a restored table is taken for the cluster's", "agent/join.go", []edit{
 		{"c.Table != \"\" && c.Table != j.cfg.TableID", "c.Table != \"\" && false"}}, joining},
 	{"C2", "a bucket is taken for the cluster's, whosever mark it has", "agent/join.go", []edit{
-		{"case id != c.ID:", "case id != c.ID && false:"}}, joining},
+		{"\tcase id != c.ID:\n\t\treturn fmt.Errorf(", "\tcase false:\n\t\treturn fmt.Errorf("},
+		{"case own != c.Mark:", "case false:"}}, joining},
 	{"C3", "a prefix may belong to two clusters", "agent/join.go", []edit{
-		{"\tcase errors.Is(err, objectlog.ErrExists):\n\t\treturn c, fmt.Errorf(\"prefix", "\tcase errors.Is(err, objectlog.ErrExists) && false:\n\t\treturn c, fmt.Errorf(\"prefix"},
-		{"\tcase err != nil:\n\t\treturn c, fmt.Errorf(\"put the cluster's mark", "\tcase err != nil && !errors.Is(err, objectlog.ErrExists):\n\t\treturn c, fmt.Errorf(\"put the cluster's mark"}}, joining},
+		{"\tcase id != c.ID:\n\t\treturn \"\", fmt.Errorf(", "\tcase false:\n\t\treturn \"\", fmt.Errorf("}}, joining},
 	{"C4", "a bucket that only a making that was cut off has marked is taken for the cluster's", "agent/join.go", []edit{
 		{"case own != c.Mark:", "case own != c.Mark && false:"}}, joining},
 	{"C5", "an agent goes on with a making that was cut off", "agent/join.go", []edit{
