@@ -147,7 +147,7 @@ func (b *Bucket) putNow(name string, body []byte, t trailer) error {
 		{"c.Table != \"\" && c.Table != j.cfg.TableID", "c.Table != \"\" && false"}}, joining},
 	{"C2", "a bucket is taken for the cluster's, whosever mark it has", "agent/join.go", []edit{
 		{"\tcase id != c.ID:\n\t\treturn fmt.Errorf(", "\tcase false:\n\t\treturn fmt.Errorf("},
-		{"case own != c.Mark:", "case false:"}}, joining},
+		{"case own != c.Mark:", "case own != c.Mark && false:"}}, joining},
 	{"C3", "a prefix may belong to two clusters", "agent/join.go", []edit{
 		{"\tcase id != c.ID:\n\t\treturn \"\", fmt.Errorf(", "\tcase false:\n\t\treturn \"\", fmt.Errorf("}}, joining},
 	{"C4", "a bucket that only a making that was cut off has marked is taken for the cluster's", "agent/join.go", []edit{
