@@ -214,15 +214,19 @@ const unconditional = "the store overwrites an object in spite of If-None-Match:
 func (b *Bucket) conditional(ctx context.Context, key string, body []byte) error {
 	other := bytes.ToUpper(body)
 	want := contentFor(other, newNonce())
-	errPut := b.putWhole(ctx, key, other, want)
-	errParts, errAbort := b.putParts(ctx, key, other, want)
-	problems := []error{errAbort}
+	var problems []error
+	errPut := insist(ctx, func() error { return b.putWhole(ctx, key, other, want) })
+	errParts := insist(ctx, func() error {
+		err, errAbort := b.putParts(ctx, key, other, want)
+		problems = append(problems, errAbort)
+		return err
+	})
 	for how, err := range map[string]error{"put": errPut, "complete parts of": errParts} {
 		r := (*refusal)(nil)
 		switch {
 		case err == nil:
 			problems = append(problems, fmt.Errorf("%s %s: %s", how, b.location(key), unconditional))
-		case errors.As(err, &r) && r.status == http.StatusPreconditionFailed:
+		case errors.As(err, &r) && (r.status == http.StatusPreconditionFailed || r.code == "PreconditionFailed"):
 		default:
 			problems = append(problems, err)
 		}

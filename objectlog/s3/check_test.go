@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +29,7 @@ type smallStore struct {
 	overwrite bool                                      // it ignores If-None-Match
 	locks     bool                                      // it has a default retention
 	forgets   bool                                      // it keeps no metadata
+	late      bool                                      // it refuses the end of parts in a 200
 	fault     func(r request) (status int, code string) // 0: none
 }
 
@@ -63,7 +65,11 @@ func (s *smallStore) answer(w http.ResponseWriter, r request) {
 		w.Header().Set("Etag", `"e"`)
 	case query.Has("uploadId"):
 		if there && !s.overwrite {
-			refuse(w, 412, "PreconditionFailed", "")
+			status := 412
+			if s.late {
+				status = 200
+			}
+			refuse(w, status, "PreconditionFailed", "")
 			return
 		}
 		fmt.Fprint(w, "<CompleteMultipartUploadResult><Bucket>bucket</Bucket></CompleteMultipartUploadResult>")
@@ -120,6 +126,7 @@ func TestCheckNamesEveryProblem(t *testing.T) {
 		left   bool
 	}{
 		"a good store": {func(*smallStore) {}, nil, false},
+		"a late word":  {func(s *smallStore) { s.late = true }, nil, false},
 		"no bucket":    {func(s *smallStore) { s.fault = always(404, "NoSuchBucket") }, []string{"NoSuchBucket", "create the bucket bucket"}, false},
 		"wrong key":    {func(s *smallStore) { s.fault = always(403, "InvalidAccessKeyId") }, []string{"replace the credentials", "of the environment"}, false},
 		"read-only":    {func(s *smallStore) { s.fault = deny(method("PUT"), method("POST")) }, []string{"allow s3:PutObject on arn:aws:s3:::bucket/*"}, false},
@@ -184,6 +191,52 @@ func TestCheckTakesNoOtherAnswerForRulesThatDoNothing(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestCheckPassesWhenAnyOneAnswerIsLost, whether or not the store has done what it was asked.
+func TestCheckPassesWhenAnyOneAnswerIsLost(t *testing.T) {
+	check := func(n int32, done bool) (run func() (asked int32)) {
+		s, _ := newSmallStore(t)
+		var asked atomic.Int32
+		var lost string
+		var begun, given atomic.Bool // upload of parts: the one whose id the client knows
+		f := newFake(t, func(w http.ResponseWriter, r request) {
+			query, loses := r.URL.Query(), asked.Add(1) == n
+			switch {
+			case query.Has("uploads"):
+				begun.Store(!loses)
+			case r.Method == http.MethodDelete && query.Has("uploadId") && (done || !loses):
+				given.Store(true)
+			}
+			if !loses {
+				s.answer(w, r)
+				return
+			}
+			lost = r.Method + " " + r.URL.RequestURI()
+			if done {
+				s.answer(httptest.NewRecorder(), r)
+			}
+			cut(w)
+		})
+		return func() int32 {
+			if err := f.bucket.Check(t.Context(), "p"); err != nil {
+				t.Errorf("answer %d lost, to %s: %v", n, lost, err)
+			}
+			if len(s.objects) != 0 || !begun.Load() || !given.Load() {
+				t.Errorf("answer %d lost, to %s: the check left %v, parts: %v", n, lost, s.objects, begun.Load() && !given.Load())
+			}
+			return asked.Load()
+		}
+	}
+	asked := check(0, true)()
+	var all sync.WaitGroup
+	for n := range asked {
+		for _, done := range []bool{false, true} {
+			run := check(n+1, done)
+			all.Go(func() { run() })
+		}
+	}
+	all.Wait()
 }
 
 func TestCheckTidiesUpWhenItsTimeIsOver(t *testing.T) {

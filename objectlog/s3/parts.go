@@ -47,8 +47,10 @@ func (b *Bucket) putParts(ctx context.Context, key string, body []byte, want con
 	}
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortMax)
 	defer cancel()
-	errAbort = b.do(bounded, &exchange{kind: abort, key: key}, func(ctx context.Context) error {
-		return b.sdk.AbortMultipartUpload(ctx, b.name, key, id)
+	errAbort = insist(bounded, func() error { // nobody knows the id later
+		return b.do(bounded, &exchange{kind: abort, key: key}, func(ctx context.Context) error {
+			return b.sdk.AbortMultipartUpload(ctx, b.name, key, id)
+		})
 	})
 	if r := (*refusal)(nil); errors.As(errAbort, &r) && r.code == "NoSuchUpload" { // it was completed after all, or given up already
 		errAbort = nil
