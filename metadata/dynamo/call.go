@@ -37,7 +37,7 @@ func isRefusal(err error) bool {
 // charge is what a call costs. It is counted once, when the call is over, if a request went out.
 type charge struct {
 	cause usage.Cause
-	units int
+	units int // as far as one can tell before the answer says it
 	bytes int // of values, sent and answered
 }
 

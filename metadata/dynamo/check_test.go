@@ -106,7 +106,7 @@ func TestSelfTestFindsATableThatLetsTwoWin(t *testing.T) {
 	lies := map[string]func(f *fake, action string, n int, body []byte) *reply{
 		"the condition is ignored": func(f *fake, action string, n int, body []byte) *reply {
 			if action == "PutItem" {
-				return &reply{status: 200, body: "{}"}
+				return applied
 			}
 			return nil
 		},
@@ -117,7 +117,7 @@ func TestSelfTestFindsATableThatLetsTwoWin(t *testing.T) {
 			a := f.serve(action, body)
 			if a.status == 400 && once.CompareAndSwap(false, true) {
 				f.force(itemOf(body))
-				return &reply{status: 200, body: "{}"}
+				return applied
 			}
 			return a
 		},
@@ -137,13 +137,13 @@ func TestSelfTestFindsATableThatLetsTwoWin(t *testing.T) {
 		},
 		"reads are stale": func(f *fake, action string, n int, body []byte) *reply {
 			if action == "GetItem" {
-				return &reply{status: 200, body: "{}"}
+				return absent
 			}
 			return nil
 		},
 		"queries are stale": func(f *fake, action string, n int, body []byte) *reply {
 			if action == "Query" {
-				return &reply{status: 200, body: `{"Items":[],"Count":0}`}
+				return &reply{status: 200, body: `{"Items":[],"Count":0,"ConsumedCapacity":` + readUnits + `}`}
 			}
 			return nil
 		},

@@ -111,7 +111,7 @@ func (t *Table) putBatch(ctx context.Context, batch []metadata.Item) ([]metadata
 		paid.bytes += len(item.Value)
 	}
 	out, err := invoke(ctx, t, c, t.client.BatchWriteItem, &dynamodb.BatchWriteItemInput{
-		RequestItems: map[string][]types.WriteRequest{t.name: requests},
+		RequestItems: map[string][]types.WriteRequest{t.name: requests}, ReturnConsumedCapacity: types.ReturnConsumedCapacityTotal,
 	})
 	if errors.Is(err, objectlog.ErrThrottled) {
 		paid.units = 0
@@ -124,10 +124,15 @@ func (t *Table) putBatch(ctx context.Context, batch []metadata.Item) ([]metadata
 	if err != nil {
 		return nil, t.damaged(c, err)
 	}
-	for _, item := range left {
-		paid.units -= writeUnits(item) // not written, not charged
+	if len(left) == len(batch) { // nothing was written and nothing charged
+		paid.units = 0
+		return left, nil
 	}
-	return left, nil
+	var told *types.ConsumedCapacity
+	if len(out.ConsumedCapacity) == 1 {
+		told = &out.ConsumedCapacity[0]
+	}
+	return left, t.consumed(c, paid, told)
 }
 
 // leftOver finds the items of the batch that the answer names, and wants it to name nothing else.

@@ -34,7 +34,7 @@ func batchOf(body []byte) []batchRequest {
 }
 
 func unprocessed(table string, left []batchRequest) *reply {
-	return answer(map[string]any{"UnprocessedItems": map[string]any{table: left}})
+	return answer(map[string]any{"UnprocessedItems": map[string]any{table: left}, "ConsumedCapacity": []json.RawMessage{json.RawMessage(wroteUnits)}})
 }
 
 func TestCreateAllSendsAgainWhatIsLeftOver(t *testing.T) {

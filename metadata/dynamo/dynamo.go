@@ -2,7 +2,8 @@
 //
 // One call of Put or Delete is one request: the SDK's retries are off and net/http cannot repeat a request, since a conditional put that
 // is repeated unseen meets its own first attempt and looks like a defeat. An answer is taken only when it is whole and DynamoDB's:
-// status 200 with a JSON object means applied, a failed condition means refused, and whatever else happened is unknown.
+// status 200 with a JSON object of the action's fields, which says what was consumed of the table, means applied, a failed condition means
+// refused, and whatever else happened is unknown.
 //
 // # A refusal without its item
 //

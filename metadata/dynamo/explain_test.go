@@ -36,6 +36,8 @@ func TestErrorsSayWhatIsWrongAndWhatToDo(t *testing.T) {
 		"no table":    {fault(400, "ResourceNotFoundException", "Requested resource not found"), []string{"there is no table orders", "splashdam cluster init"}},
 		"throttled":   {fault(400, "ThrottlingException", "x"), []string{"takes no more requests"}},
 		"page":        {&reply{status: 200, body: "<html>", header: map[string]string{"Content-Type": "text/html"}}, []string{"text/html", "is not DynamoDB's", "check the endpoint"}},
+		"gateway":     {&reply{status: 200, body: `{"error":"upstream rate limited"}`}, []string{`it has a field "error"`, "is not DynamoDB's", "check the endpoint"}},
+		"stand-in":    {&reply{status: 200, body: `{}`}, []string{"does not name the table and what was consumed of it", "check the endpoint"}},
 		"unavailable": {&reply{status: 503, body: "<html>", header: map[string]string{"Content-Type": "text/html"}}, []string{"HTTP 503", "unwell"}},
 	} {
 		t.Run(name, func(t *testing.T) {

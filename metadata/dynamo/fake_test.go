@@ -166,14 +166,16 @@ func (f *fake) serve(action string, body []byte) *reply {
 		return &reply{status: 200, body: described("")}
 	case "DescribeTimeToLive":
 		return &reply{status: 200, body: `{"TimeToLiveDescription":{"TimeToLiveStatus":"DISABLED"}}`}
+	case "CreateTable":
+		return &reply{status: 200, body: `{"TableDescription":{}}`}
 	case "BatchWriteItem":
-		return &reply{status: 200, body: `{"UnprocessedItems":{}}`}
+		return &reply{status: 200, body: `{"ConsumedCapacity":[` + wroteUnits + `],"UnprocessedItems":{}}`}
 	case "Query":
 		var found []attributes
 		for _, item := range f.items {
 			found = append(found, item)
 		}
-		return answer(map[string]any{"Items": found, "Count": len(found)})
+		return answer(map[string]any{"Items": found, "Count": len(found), "ConsumedCapacity": json.RawMessage(readUnits)})
 	}
 	key := in.Key
 	if key == nil {
@@ -183,9 +185,9 @@ func (f *fake) serve(action string, body []byte) *reply {
 	current, ok := f.items[id]
 	if action == "GetItem" {
 		if !ok {
-			return &reply{status: 200, body: `{}`}
+			return absent
 		}
-		return answer(map[string]any{"Item": current})
+		return answer(map[string]any{"Item": current, "ConsumedCapacity": json.RawMessage(readUnits)})
 	}
 	if want := in.ExpressionAttributeValues[":0"]["N"]; want == "" && ok || want != "" && current["rev"]["N"] != want {
 		if !f.showOld {
@@ -198,8 +200,20 @@ func (f *fake) serve(action string, body []byte) *reply {
 	} else {
 		delete(f.items, id)
 	}
-	return &reply{status: 200, body: `{}`}
+	return applied
 }
+
+// What the fake server charges for every read and every write.
+const (
+	readUnits  = `{"CapacityUnits":3.0,"TableName":"orders"}`
+	wroteUnits = `{"CapacityUnits":7.0,"TableName":"orders"}`
+)
+
+// The answers to a put or delete that was applied, and to a read that found nothing.
+var (
+	applied = &reply{status: 200, body: `{"ConsumedCapacity":` + wroteUnits + `}`}
+	absent  = &reply{status: 200, body: `{"ConsumedCapacity":` + readUnits + `}`}
+)
 
 // described is the answer to DescribeTable of a good table, with more in it.
 func described(more string) string {

@@ -121,9 +121,5 @@ func itemBytes(item metadata.Item) int {
 }
 
 // writeUnits: one per started KiB of the larger of the item before and after the write. (Developer Guide, "DynamoDB read and write
-// operations".) The item before is unknown to the writer unless it refuses: a put that replaces a larger one is charged more than
-// is counted here.
+// operations".) The item before is unknown to the writer unless it refuses. An answer says exactly what is charged, a refusal does not.
 func writeUnits(item metadata.Item) int { return (itemBytes(item) + 1<<10 - 1) >> 10 }
-
-// readUnits: one per started 4 KiB of all items of a strongly consistent request, and at least one.
-func readUnits(bytes int) int { return max(1, (bytes+4<<10-1)>>12) }

@@ -21,19 +21,20 @@ func (t *Table) Get(ctx context.Context, key metadata.Key) (metadata.Item, bool,
 	c, paid := onItem("GetItem", key), &charge{cause: readCause(key), units: 1}
 	defer t.count(c, paid)
 	out, err := invoke(ctx, t, c, t.client.GetItem, &dynamodb.GetItemInput{
-		TableName: &t.name, Key: encodeKey(key), ConsistentRead: aws.Bool(true),
+		TableName: &t.name, Key: encodeKey(key), ConsistentRead: aws.Bool(true), ReturnConsumedCapacity: types.ReturnConsumedCapacityTotal,
 	})
 	if err != nil {
 		return metadata.Item{}, false, err
 	}
+	err = t.consumed(c, paid, out.ConsumedCapacity)
 	if out.Item == nil {
-		return metadata.Item{}, false, nil
+		return metadata.Item{}, false, err
 	}
 	item, err := decodeAt(key, out.Item)
 	if err != nil {
 		return metadata.Item{}, false, t.damaged(c, err)
 	}
-	paid.units, paid.bytes = readUnits(itemBytes(item)), len(item.Value)
+	paid.bytes = len(item.Value)
 	return item, true, nil
 }
 
@@ -77,6 +78,7 @@ func (t *Table) query(pk, after string, limit int) (*dynamodb.QueryInput, error)
 	return &dynamodb.QueryInput{
 		TableName: &t.name, ConsistentRead: aws.Bool(true), KeyConditionExpression: expr.KeyCondition(),
 		ExpressionAttributeNames: expr.Names(), ExpressionAttributeValues: expr.Values(),
+		ReturnConsumedCapacity: types.ReturnConsumedCapacityTotal,
 	}, nil
 }
 
@@ -91,7 +93,9 @@ func (t *Table) page(
 	if err != nil {
 		return nil, nil, err
 	}
-	size := 0
+	if err := t.consumed(c, paid, out.ConsumedCapacity); err != nil && len(out.Items) == 0 {
+		return nil, nil, err
+	}
 	for _, attributes := range out.Items {
 		item, err := decode(attributes)
 		if err == nil && (item.Key.PK != pk || item.Key.SK <= after) {
@@ -101,10 +105,8 @@ func (t *Table) page(
 			return nil, nil, t.damaged(c, err)
 		}
 		after = item.Key.SK
-		size += itemBytes(item)
 		paid.bytes += len(item.Value)
 		items = append(items, item)
 	}
-	paid.units = readUnits(size)
 	return items, out.LastEvaluatedKey, nil
 }

@@ -71,9 +71,9 @@ func TestQueryGoesOnUntilNoKeyIsNamed(t *testing.T) {
 	f := startFake(t)
 	pages := []string{
 		`{"Items":[` + item("b") + `,` + item("c") + `],"Count":2,"LastEvaluatedKey":{"pk":{"S":"p"},"sk":{"S":"c"}}}`,
-		`{"Items":[],"Count":0,"LastEvaluatedKey":{"pk":{"S":"p"},"sk":{"S":"d"}}}`,
+		`{"Items":[],"Count":0,"LastEvaluatedKey":{"pk":{"S":"p"},"sk":{"S":"d"}},"ConsumedCapacity":` + readUnits + `}`,
 		`{"Items":[` + item("e") + `],"Count":1,"LastEvaluatedKey":{"pk":{"S":"p"},"sk":{"S":"e"}}}`,
-		`{"Items":[],"Count":0}`,
+		`{"Items":[],"Count":0,"ConsumedCapacity":` + readUnits + `}`,
 	}
 	var asked []string
 	f.lie = lieTo("Query", func(n int) *reply { return &reply{status: 200, body: pages[n-1]} })
@@ -94,7 +94,7 @@ func TestQueryGoesOnUntilNoKeyIsNamed(t *testing.T) {
 			t.Errorf("request %d: %s, want %s", i, asked[i], want)
 		}
 	}
-	if want := []usage.Line{{Kind: "query", Cause: usage.Cluster, Requests: 4, Units: 4, Bytes: 9}}; fmt.Sprint(u.Lines()) != fmt.Sprint(want) {
+	if want := []usage.Line{{Kind: "query", Cause: usage.Cluster, Requests: 4, Units: 1 + 3 + 1 + 3, Bytes: 9}}; fmt.Sprint(u.Lines()) != fmt.Sprint(want) {
 		t.Errorf("usage %+v, want %+v", u.Lines(), want)
 	}
 }
@@ -132,14 +132,14 @@ func TestUsageCountsEachRequestWithItsUnits(t *testing.T) {
 		t.Error(err)
 	}
 	want := []usage.Line{
-		{Kind: "batch_write_item", Cause: usage.Cluster, Requests: 2, Units: 26},
-		{Kind: "delete_item", Cause: usage.Cluster, Requests: 1, Units: 1},
+		{Kind: "batch_write_item", Cause: usage.Cluster, Requests: 2, Units: 2 * 7},
+		{Kind: "delete_item", Cause: usage.Cluster, Requests: 1, Units: 7},
 		{Kind: "describe_table", Cause: usage.Cluster, Requests: 1},
-		{Kind: "get_item", Cause: usage.Lease, Requests: 1, Units: 1, Bytes: 5},
-		{Kind: "get_item", Cause: usage.Read, Requests: 2, Units: 3 + 1, Bytes: 8 << 10},
-		{Kind: "put_item", Cause: usage.Cluster, Requests: 1, Units: 1, Bytes: 5},
-		{Kind: "put_item", Cause: usage.Commit, Requests: 3, Units: 3 * 9, Bytes: 8<<10 + 5 + 5},
-		{Kind: "put_item", Cause: usage.Lease, Requests: 1, Units: 1, Bytes: 5},
+		{Kind: "get_item", Cause: usage.Lease, Requests: 1, Units: 3, Bytes: 5},
+		{Kind: "get_item", Cause: usage.Read, Requests: 2, Units: 2 * 3, Bytes: 8 << 10},
+		{Kind: "put_item", Cause: usage.Cluster, Requests: 1, Units: 7, Bytes: 5},
+		{Kind: "put_item", Cause: usage.Commit, Requests: 3, Units: 7 + 2*9, Bytes: 8<<10 + 5 + 5},
+		{Kind: "put_item", Cause: usage.Lease, Requests: 1, Units: 7, Bytes: 5},
 	}
 	got := u.Lines()
 	for i := range max(len(got), len(want)) {
@@ -187,11 +187,6 @@ func TestItemSizeIsWhatDynamoDBCharges(t *testing.T) {
 	for bytes, units := range map[int]int{16: 1, 1024: 1, 1025: 2, 8192: 8, 8193: 9} {
 		if got := writeUnits(at(bytes)); got != units {
 			t.Errorf("%d bytes: %d write units, want %d", bytes, got, units)
-		}
-	}
-	for bytes, units := range map[int]int{0: 1, 1: 1, 4096: 1, 4097: 2, 1 << 20: 256} {
-		if got := readUnits(bytes); got != units {
-			t.Errorf("%d bytes: %d read units, want %d", bytes, got, units)
 		}
 	}
 }

@@ -31,9 +31,6 @@ const (
 	answerBytesMax = 16 << 20
 )
 
-// errForeign: the answer is not one that DynamoDB gives.
-var errForeign = errors.New("not an answer of DynamoDB")
-
 // newTransport is the package's own. It speaks HTTP/1.1, as DynamoDB does, and asks for no compression: the checksum of an answer is
 // over the bytes that were sent.
 func newTransport(chain aws.Config) *http.Transport {
@@ -113,6 +110,8 @@ func (c *call) receive(resp *http.Response) error {
 	case resp.StatusCode < 400 && resp.StatusCode != http.StatusOK, resp.StatusCode < 500 && !object:
 		// An empty 200 would otherwise pass for a put that was applied.
 		return errForeign
+	case resp.StatusCode == http.StatusOK && c.action != "":
+		return checkFields(c.action, body)
 	}
 	return nil
 }
@@ -143,7 +142,7 @@ type call struct {
 
 type callKey struct{}
 
-// callOf answers the call in the context. Every request of the client is made by invoke, which puts it there.
+// callOf answers the call in the context. Every request of the package is made by invoke, which puts it there; others have no action.
 func callOf(ctx context.Context) *call {
 	c, _ := ctx.Value(callKey{}).(*call)
 	if c == nil {

@@ -26,7 +26,7 @@ func earlyHead(t *testing.T, received *atomic.Int64) *httptest.Server {
 		}
 		n, _ := io.Copy(io.Discard, r.Body)
 		received.Store(n)
-		io.WriteString(w, "{}")
+		io.WriteString(w, applied.body)
 	}
 	return httptest.NewServer(http.HandlerFunc(handler))
 }

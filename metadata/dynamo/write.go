@@ -28,16 +28,19 @@ func (t *Table) Put(ctx context.Context, item metadata.Item, cond metadata.If) m
 	c := onItem("PutItem", item.Key)
 	paid := &charge{cause: writeCause(item.Key), units: writeUnits(item), bytes: len(item.Value)}
 	defer t.count(c, paid)
-	_, err = invoke(ctx, t, c, t.client.PutItem, &dynamodb.PutItemInput{
+	out, err := invoke(ctx, t, c, t.client.PutItem, &dynamodb.PutItemInput{
 		TableName: &t.name, Item: attributes,
 		ConditionExpression: expr.Condition(), ExpressionAttributeNames: expr.Names(), ExpressionAttributeValues: expr.Values(),
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+		ReturnConsumedCapacity:              types.ReturnConsumedCapacityTotal,
 	})
+	if err == nil {
+		err = t.consumed(c, paid, out.ConsumedCapacity)
+	}
 	return t.outcome(ctx, c, paid, item.Key, cond, err)
 }
 
-// Delete implements metadata.Table. It is counted as one unit, or those of the item that refused it: the size of the deleted item, which
-// DynamoDB charges, is not told.
+// Delete implements metadata.Table.
 func (t *Table) Delete(ctx context.Context, key metadata.Key, cond metadata.If) metadata.PutResult {
 	if err := checkKey(key); err != nil {
 		return metadata.PutResult{Err: fmt.Errorf("delete item %s/%s: %w", key.PK, key.SK, err)}
@@ -48,11 +51,15 @@ func (t *Table) Delete(ctx context.Context, key metadata.Key, cond metadata.If) 
 	}
 	c, paid := onItem("DeleteItem", key), &charge{cause: writeCause(key), units: 1}
 	defer t.count(c, paid)
-	_, err = invoke(ctx, t, c, t.client.DeleteItem, &dynamodb.DeleteItemInput{
+	out, err := invoke(ctx, t, c, t.client.DeleteItem, &dynamodb.DeleteItemInput{
 		TableName: &t.name, Key: encodeKey(key),
 		ConditionExpression: expr.Condition(), ExpressionAttributeNames: expr.Names(), ExpressionAttributeValues: expr.Values(),
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+		ReturnConsumedCapacity:              types.ReturnConsumedCapacityTotal,
 	})
+	if err == nil {
+		err = t.consumed(c, paid, out.ConsumedCapacity)
+	}
 	return t.outcome(ctx, c, paid, key, cond, err)
 }
 
@@ -78,7 +85,7 @@ func (t *Table) outcome(ctx context.Context, c *call, paid *charge, key metadata
 		return metadata.PutResult{Err: err}
 	}
 	if current != nil {
-		paid.units = max(paid.units, writeUnits(*current)) // the larger one is charged, the write's or the one that is there
+		paid.units = max(paid.units, writeUnits(*current)) // a refusal does not tell; the larger one is charged, the write's or the one that is there
 	}
 	if fits(current, cond) {
 		return metadata.PutResult{Err: t.damaged(c, errContradiction)}

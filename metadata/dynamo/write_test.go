@@ -56,7 +56,8 @@ func TestRefusalWithoutItemIsDecidedByOneRead(t *testing.T) {
 		"the read is damaged":                         {there: &won, cond: metadata.RevIs(-4095), read: &reply{status: 200, body: `{"Item":{"pk":{"S":"ring#r#1"}}}`}, want: metadata.Unknown},
 		"the read shows another key":                  {there: &won, cond: metadata.RevIs(-4095), read: &reply{status: 200, body: `{"Item":{"pk":{"S":"x"},"sk":{"S":"y"},"rev":{"N":"1"},"value":{"B":""}}}`}, want: metadata.Unknown},
 		"the read is cut":                             {there: &won, cond: metadata.RevIs(-4095), read: &reply{cut: true}, want: metadata.Unknown},
-		"the read answers an object without an item":  {there: &won, cond: metadata.If{}, read: &reply{status: 200, body: `{}`}, want: metadata.Unknown},
+		"the read answers an object without an item":  {there: &won, cond: metadata.If{}, read: absent, want: metadata.Unknown},
+		"the read answers an empty object":            {there: &won, cond: metadata.RevIs(-4095), read: &reply{status: 200, body: `{}`}, want: metadata.Unknown},
 		"the read answers the item with no attribute": {there: &won, cond: metadata.RevIs(5), read: &reply{status: 200, body: `{"Item":{}}`}, want: metadata.Unknown},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -168,11 +169,19 @@ func TestEveryOtherAnswerIsUnknown(t *testing.T) {
 		"transaction conflict":  fault(400, "TransactionConflictException", "x"),
 		"replica conflict":      fault(400, "ReplicatedWriteConflictException", "x"),
 		"validation":            fault(400, "ValidationException", "x"),
+		"empty object":          {status: 200, body: `{}`},
+		"error with 200":        {status: 200, body: `{"error":"upstream rate limited, try later"}`},
+		"type with 200":         {status: 200, body: `{"__type":"com.amazonaws.dynamodb.v20120810#InternalServerError","message":"x"}`},
+		"throttled with 200":    {status: 200, body: `{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException","message":"x"}`},
+		"error beside units":    {status: 200, body: `{"ConsumedCapacity":` + wroteUnits + `,"error":"x"}`},
+		"units of another":      {status: 200, body: `{"ConsumedCapacity":{"CapacityUnits":1,"TableName":"other"}}`},
+		"no units":              {status: 200, body: `{"ConsumedCapacity":{"TableName":"orders"}}`},
+		"two objects":           {status: 200, body: applied.body + applied.body},
 		"cut":                   {cut: true},
 		"cut in the answer":     {status: 200, body: `{"Attributes":{}}`, stop: 8},
-		"cut in a short answer": {status: 200, body: `{}                    `, stop: 2},
+		"cut in a short answer": {status: 200, body: applied.body + `          `, stop: len(applied.body)},
 		"half of the JSON":      {status: 200, body: `{"Attributes":{"pk"`},
-		"wrong checksum":        {status: 200, body: `{}`, header: map[string]string{"X-Amz-Crc32": "1"}},
+		"wrong checksum":        {status: 200, body: applied.body, header: map[string]string{"X-Amz-Crc32": "1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := startFake(t)
