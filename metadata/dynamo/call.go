@@ -41,7 +41,11 @@ type charge struct {
 	bytes int // of values, sent and answered
 }
 
+// A throttled request is not charged.
 func (t *Table) count(c *call, paid *charge) {
+	if c.throttled {
+		paid.units = 0
+	}
 	if c.sent {
 		t.usage.Add(kind(c.action), paid.cause, paid.units, paid.bytes)
 	}

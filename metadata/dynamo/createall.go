@@ -114,7 +114,6 @@ func (t *Table) putBatch(ctx context.Context, batch []metadata.Item) ([]metadata
 		RequestItems: map[string][]types.WriteRequest{t.name: requests}, ReturnConsumedCapacity: types.ReturnConsumedCapacityTotal,
 	})
 	if errors.Is(err, objectlog.ErrThrottled) {
-		paid.units = 0
 		return batch, err
 	}
 	if err != nil {

@@ -96,6 +96,7 @@ func (t *Table) explainCode(f *failure, c *call, api smithy.APIError) {
 	skew, skewed := c.skew()
 	switch code {
 	case "ProvisionedThroughputExceededException", "ThrottlingException", "Throttling", "RequestLimitExceeded", "TooManyRequestsException":
+		c.throttled = true
 		f.wraps = append(f.wraps, objectlog.ErrThrottled)
 		f.remedy = "the table takes no more requests for now; raise its limits if this lasts"
 	case "InvalidSignatureException", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture":

@@ -149,6 +149,28 @@ func TestUsageCountsEachRequestWithItsUnits(t *testing.T) {
 	}
 }
 
+func TestThrottledRequestsCostNoUnits(t *testing.T) {
+	f := startFake(t)
+	f.lie = always(fault(400, "ThrottlingException", "Rate exceeded"))
+	var u usage.Counter
+	table := f.open(t, Config{Usage: &u})
+	for _, write := range writes {
+		write(table, metadata.RevIs(1))
+	}
+	table.Get(t.Context(), slotKey)
+	table.Query(t.Context(), slotKey.PK, "", 1)
+	table.putBatch(t.Context(), manyItems(3))
+	got := u.Lines()
+	for _, line := range got {
+		if line.Requests != 1 || line.Units != 0 {
+			t.Errorf("%+v, want one request without units", line)
+		}
+	}
+	if len(got) != 5 {
+		t.Errorf("%d lines, want 5: %+v", len(got), got)
+	}
+}
+
 func TestNothingSentCountsNothing(t *testing.T) {
 	f := startFake(t)
 	var u usage.Counter

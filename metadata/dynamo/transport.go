@@ -138,6 +138,7 @@ type call struct {
 	contentType string
 	date        time.Time // the server's; zero: it told none
 	received    time.Time
+	throttled   bool // so it says
 }
 
 type callKey struct{}
