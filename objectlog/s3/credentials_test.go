@@ -1,14 +1,20 @@
 package s3
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"github.com/splashdam/splashdam/objectlog"
 )
@@ -130,6 +136,7 @@ func TestHalfWrittenFileIsReadAgainLater(t *testing.T) {
 		if err := f.bucket.Put(t.Context(), "key", nil, newNonce()); err != nil {
 			t.Errorf("with %q in the file: %v", key, err)
 		}
+		waitForQuestion(f.bucket.chain)
 	}
 	write("")
 	f.bucket.chain.refuse()
@@ -160,34 +167,172 @@ func TestRoleIsRenewedBeforeItRunsOut(t *testing.T) {
 	c := newChain(clock.read)
 	want := func(key string) {
 		t.Helper()
-		value, err := c.Retrieve()
-		if err != nil || value.AccessKeyID != key {
+		if err := c.ready(t.Context()); err != nil {
+			t.Errorf("ready: %v", err)
+		}
+		waitForQuestion(c)
+		if value, err := c.Retrieve(); err != nil || value.AccessKeyID != key {
 			t.Errorf("got %q, %v; want %s", value.AccessKeyID, err, key)
 		}
 	}
 	want("ROLE1")
-	if c.IsExpired() {
-		t.Error("fresh credentials are said to have run out")
-	}
+	want("ROLE1") // fresh ones are not renewed
 	c.refuse()
-	if c.IsExpired() {
-		t.Error("a role is asked again at once")
-	}
+	want("ROLE1") // a role is not asked again at once
 	clock.advance(renewPause)
-	if !c.IsExpired() {
-		t.Error("a role whose credentials were refused is not asked again")
-	}
 	want("ROLE2")
-	if c.IsExpired() {
-		t.Error("fresh credentials are said to have run out")
-	}
+	clock.advance(renewPause)
+	want("ROLE2")
+	runOut(c)
+	want("ROLE3")
 	mu.Lock()
 	down = true
 	mu.Unlock()
 	clock.advance(renewPause)
-	want("ROLE2")
+	runOut(c)
+	want("ROLE3")
+	if asked != 4 {
+		t.Errorf("the role was asked %d times, want 4", asked)
+	}
 	clock.advance(2 * time.Hour)
-	if value, err := c.Retrieve(); err == nil {
-		t.Errorf("got %q after its end, want an error", value.AccessKeyID)
+	if err := c.ready(t.Context()); !errors.Is(err, errNoCredentials) {
+		t.Errorf("after the end of what there is: %v, want errNoCredentials", err)
 	}
 }
+
+// runOut has the credentials renewed by the next request, as those of a role are in the last part of their time.
+func runOut(c *chain) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.expired = func() bool { return true }
+}
+
+// waitForQuestion waits until the question that is under way has ended.
+func waitForQuestion(c *chain) {
+	c.mu.Lock()
+	question := c.question
+	c.mu.Unlock()
+	if question != nil {
+		<-question
+	}
+}
+
+// TestHungRoleKeepsNoRequestWaiting that has credentials which are still good, and those that have none it lets go with their callers.
+func TestHungRoleKeepsNoRequestWaiting(t *testing.T) {
+	onlyFile(t)
+	hung, release, asked := make(chan struct{}), make(chan struct{}), atomic.Int32{}
+	role := newFake(t, func(w http.ResponseWriter, _ request) {
+		if asked.Add(1) > 1 {
+			close(hung) // a second one at once would panic
+			<-release
+			w.WriteHeader(500)
+			return
+		}
+		fmt.Fprintf(w, `{"AccessKeyId":"ROLE","SecretAccessKey":"s","Token":"t","Expiration":%q}`, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+	})
+	t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", role.URL+"/role")
+	f := picky(t, "ROLE", "ExpiredToken")
+	clock := &fakeClock{now: time.Now()}
+	c := f.bucket.chain
+	c.now = clock.read
+	c.sources = newChain(clock.read).sources // with the role
+	put := func(ctx context.Context) error { return f.bucket.Put(ctx, "key", nil, newNonce()) }
+	if err := put(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	runOut(c)
+	clock.advance(renewPause)
+	bounded, cancel := context.WithTimeout(t.Context(), askMax/2)
+	defer cancel()
+	if err := put(bounded); err != nil {
+		t.Errorf("while the role hangs: %v", err)
+	}
+	<-hung
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if err := put(bounded); err != nil {
+				t.Errorf("while the role hangs: %v", err)
+			}
+		})
+	}
+	all.Wait()
+	clock.advance(2 * time.Hour)
+	gone, leave := context.WithCancel(t.Context())
+	time.AfterFunc(20*time.Millisecond, leave)
+	if err := put(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("when they have run out and the caller goes: %v", err)
+	}
+	close(release)
+	waitForQuestion(c)
+	if err := put(t.Context()); err == nil || !strings.Contains(err.Error(), "500") || asked.Load() != 2 {
+		t.Errorf("right after a question that failed: %v, by %d questions, want its error and 2", err, asked.Load())
+	}
+}
+
+// deafSource answers no question before it is told to.
+type deafSource struct {
+	answer <-chan struct{}
+	asked  *int
+}
+
+func (s deafSource) RetrieveWithCredContext(*credentials.CredContext) (credentials.Value, error) {
+	*s.asked++
+	<-s.answer
+	return credentials.Value{}, errors.New("it has hung")
+}
+
+func (s deafSource) Retrieve() (credentials.Value, error) { return s.RetrieveWithCredContext(nil) }
+func (s deafSource) IsExpired() bool                      { return true }
+
+func TestSourceThatHangsIsWaitedForALimitedTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answer, asked := make(chan struct{}), 0
+		c := &chain{now: time.Now, sources: []source{{"of a program", deafSource{answer, &asked}}}}
+		for range 2 {
+			begin := time.Now()
+			if err := c.ready(t.Context()); !errors.Is(err, errNoCredentials) || time.Since(begin) != askMax {
+				t.Errorf("after %s: %v", time.Since(begin), err)
+			}
+		}
+		close(answer)
+		synctest.Wait()
+		begin := time.Now()
+		if err := c.ready(t.Context()); err == nil || !strings.Contains(err.Error(), "it has hung") || time.Since(begin) != 0 || asked != 1 {
+			t.Errorf("after %s and %d questions: %v", time.Since(begin), asked, err)
+		}
+	})
+}
+
+// TestRefusalDuringAQuestionIsOfWhatThereWas: it says nothing of other credentials that the question finds.
+func TestRefusalDuringAQuestionIsOfWhatThereWas(t *testing.T) {
+	for found, want := range map[string]bool{"OLD": true, "NEW": false} {
+		synctest.Test(t, func(t *testing.T) {
+			answer := make(chan credentials.Value, 1)
+			c := &chain{now: time.Now, sources: []source{{"of a role", answeringSource{answer}}}}
+			answer <- credentials.Value{AccessKeyID: "OLD", SecretAccessKey: "s"}
+			if err := c.ready(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(renewPause)
+			if err := c.ready(t.Context()); err != nil || c.question == nil {
+				t.Errorf("ready: %v, want a question beside it", err)
+			}
+			c.refuse()
+			answer <- credentials.Value{AccessKeyID: found, SecretAccessKey: "s"}
+			synctest.Wait()
+			if c.refused != want || c.question != nil {
+				t.Errorf("after a question that found %s: refused is %v, want %v", found, c.refused, want)
+			}
+		})
+	}
+}
+
+type answeringSource struct{ answer <-chan credentials.Value }
+
+func (s answeringSource) RetrieveWithCredContext(*credentials.CredContext) (credentials.Value, error) {
+	return <-s.answer, nil
+}
+
+func (s answeringSource) Retrieve() (credentials.Value, error) { return s.RetrieveWithCredContext(nil) }
+func (s answeringSource) IsExpired() bool                      { return true }

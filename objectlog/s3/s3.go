@@ -113,12 +113,12 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 
 // do runs one call of the SDK and answers what really came of it. The error, if any, names the operation and the object.
 func (b *Bucket) do(ctx context.Context, x *exchange, call func(ctx context.Context) error) error {
+	err := b.chain.ready(ctx)
 	bounded, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	timer := time.AfterFunc(patience(x.bytes), func() { cancel(errHung) })
 	defer timer.Stop()
 	x.extend = func(bytes int64) { timer.Reset(patience(bytes)) }
-	err := ctx.Err()
 	if err == nil {
 		err = call(context.WithValue(bounded, exchangeKey{}, x))
 	}
