@@ -48,8 +48,12 @@ func (b *Bucket) putParts(ctx context.Context, key string, body []byte, want con
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortMax)
 	defer cancel()
 	errAbort = insist(bounded, func() error { // nobody knows the id later
-		return b.do(bounded, &exchange{kind: abort, key: key}, func(ctx context.Context) error {
-			return b.sdk.AbortMultipartUpload(ctx, b.name, key, id)
+		x := &exchange{kind: abort, key: key}
+		return b.do(bounded, x, func(ctx context.Context) error {
+			if err := b.sdk.AbortMultipartUpload(ctx, b.name, key, id); x.header == nil {
+				return err
+			}
+			return nil // the SDK takes a 200 for an error
 		})
 	})
 	if r := (*refusal)(nil); errors.As(errAbort, &r) && r.code == "NoSuchUpload" { // it was completed after all, or given up already
