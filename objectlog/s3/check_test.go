@@ -328,6 +328,44 @@ func TestHungStoreIsGivenUp(t *testing.T) {
 	}
 }
 
+// TestEndOfPartsHasTheTimeOfTheObject until the first byte of the answer, and the requests before it have not.
+func TestEndOfPartsHasTheTimeOfTheObject(t *testing.T) {
+	const stallMax = 100 * time.Millisecond
+	begun := "<InitiateMultipartUploadResult><UploadId>id</UploadId></InitiateMultipartUploadResult>"
+	for _, test := range []struct {
+		method, slow string // of the request that is answered late: its parameter
+		done         bool
+	}{{"POST", "uploads", false}, {"PUT", "partNumber", false}, {"POST", "uploadId", true}} {
+		f := newFake(t, func(w http.ResponseWriter, r request) {
+			query := r.URL.Query()
+			if query.Has(test.slow) && r.Method == test.method {
+				select {
+				case <-time.After(5 * stallMax):
+				case <-r.Context().Done():
+				}
+			}
+			w.Header().Set("Etag", `"e"`)
+			switch {
+			case query.Has("uploads"):
+				fmt.Fprint(w, begun)
+			case r.Method == http.MethodPost:
+				fmt.Fprint(w, "<CompleteMultipartUploadResult><Bucket>bucket</Bucket></CompleteMultipartUploadResult>")
+			}
+		})
+		transport := newPaced(stallMax)
+		t.Cleanup(transport.usual.CloseIdleConnections)
+		t.Cleanup(transport.patient.CloseIdleConnections)
+		b, err := Open(Config{Bucket: "bucket", Endpoint: f.URL, PathStyle: true, Transport: transport})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.singleMax, b.partBytes = 2000, 1000
+		if err := b.Put(t.Context(), "key", make([]byte, 2500), newNonce()); (err == nil) != test.done {
+			t.Errorf("%s is answered after %s: %v", test.slow, 5*stallMax, err)
+		}
+	}
+}
+
 // TestStoreThatTakesNothingInIsGivenUp: it accepts the connection, and reads nothing from it.
 func TestStoreThatTakesNothingInIsGivenUp(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -38,7 +38,7 @@ type Config struct {
 	// endpoint, host without.
 	PathStyle bool
 
-	Transport http.RoundTripper // nil: one of the package's own
+	Transport http.RoundTripper // nil: the package's own
 	Usage     *usage.Counter    // counts every request that is sent; nil: nobody counts
 }
 
@@ -70,7 +70,7 @@ func Open(cfg Config) (*Bucket, error) {
 	}
 	transport := cfg.Transport
 	if transport == nil {
-		transport = newTransport(answerMax)
+		transport = newPaced(answerMax)
 	}
 	style := minio.BucketLookupDNS
 	if cfg.PathStyle {

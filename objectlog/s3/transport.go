@@ -36,6 +36,25 @@ func newTransport(stallMax time.Duration) *http.Transport {
 	}
 }
 
+// paced sends each request by a transport that waits for answers as long as its kind may take. What a store says before it has put the parts
+// of a large object together is its own affair: Amazon S3 answers at once and goes on, others answer at the end. So this one request has the
+// time of the object's size, which Bucket.do gives it, until the first byte of the answer too.
+type paced struct{ usual, patient *http.Transport }
+
+func newPaced(stallMax time.Duration) paced {
+	p := paced{newTransport(stallMax), newTransport(stallMax)}
+	p.patient.ResponseHeaderTimeout = 0
+	return p
+}
+
+// RoundTrip implements http.RoundTripper.
+func (p paced) RoundTrip(req *http.Request) (*http.Response, error) {
+	if x := req.Context().Value(exchangeKey{}).(*exchange); x.name == complete.name {
+		return p.patient.RoundTrip(req)
+	}
+	return p.usual.RoundTrip(req)
+}
+
 // storeConn writes payloads without copying them, and gives up on a store that takes nothing in.
 type storeConn struct {
 	net.Conn
