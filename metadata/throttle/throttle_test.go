@@ -3,8 +3,12 @@ package throttle_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/splashdam/splashdam/metadata"
@@ -121,5 +125,117 @@ func TestRefusedWriteOpensTheGate(t *testing.T) {
 	}
 	if waited != 1 {
 		t.Errorf("%d of 3 puts waited, want the first", waited)
+	}
+}
+
+func TestLeaseItemsDoNotWaitButTellTheGate(t *testing.T) {
+	waited := 0
+	gate := objectthrottle.NewGate(noRandom, func(context.Context, time.Duration) error { waited++; return nil })
+	throttled := true
+	store := &mem.Table{Fault: func(mem.Request) mem.Fault {
+		if throttled {
+			return mem.Throttle
+		}
+		return mem.None
+	}}
+	table := throttle.New(store, gate)
+	lease := metadata.Item{Key: metadata.LeaseKey(7), Rev: 1}
+	for range 3 {
+		if r := table.Put(t.Context(), lease, metadata.If{}); !errors.Is(r.Err, objectlog.ErrThrottled) {
+			t.Errorf("put: %+v, want ErrThrottled", r)
+		}
+	}
+	if n := gate.Throttled(); waited != 0 || n != 3 {
+		t.Errorf("%d waited, %d throttled, want none and 3", waited, n)
+	}
+	throttled = false
+	table.Put(t.Context(), metadata.Item{Key: k, Rev: 1}, metadata.If{})
+	if waited != 1 {
+		t.Errorf("%d waited, want the put of another item to", waited)
+	}
+	for range 3 { // good answers open the gate again
+		table.Put(t.Context(), lease, metadata.If{})
+	}
+	table.Put(t.Context(), metadata.Item{Key: k, Rev: 1}, metadata.If{})
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if r := table.Put(ended, lease, metadata.If{}); waited != 1 || r.Outcome != metadata.Unknown || !errors.Is(r.Err, context.Canceled) {
+		t.Errorf("%d waited, %+v, want an open gate and Unknown", waited, r)
+	}
+}
+
+// distant is a table a round trip of 5 ms away.
+type distant struct{ *mem.Table }
+
+func (d distant) Put(ctx context.Context, item metadata.Item, cond metadata.If) metadata.PutResult {
+	if err := objectretry.Sleep(ctx, 5*time.Millisecond); err != nil {
+		return metadata.PutResult{Err: err}
+	}
+	return d.Table.Put(ctx, item, cond)
+}
+
+// TestRenewalsAreNoLaterThanWithoutTheGate plays two hours of one shard's lease of 3 s, renewed every second, while four others append. Half of
+// all requests are throttled; whoever was sends again, as a leader does. About 9 renewals are late then; of those that wait at the gate, 190.
+func TestRenewalsAreNoLaterThanWithoutTheGate(t *testing.T) {
+	without := lateRenewals(t, func(table metadata.Table) metadata.Table { return table })
+	with := lateRenewals(t, func(table metadata.Table) metadata.Table {
+		return throttle.New(table, objectthrottle.NewGate(rand.Uint64, objectretry.Sleep))
+	})
+	if with > 3*without+20 {
+		t.Errorf("%d renewals were later than the lease, %d without the gate", with, without)
+	}
+}
+
+func lateRenewals(t *testing.T, wrap func(metadata.Table) metadata.Table) (late int) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
+		defer cancel()
+		table := wrap(distant{&mem.Table{Fault: func(mem.Request) mem.Fault {
+			if rand.N(2) == 0 {
+				return mem.Throttle
+			}
+			return mem.None
+		}}})
+		var all sync.WaitGroup
+		for i := range 4 {
+			all.Go(func() {
+				item := metadata.Item{Key: metadata.Key{PK: "ring#r#0", SK: fmt.Sprint(i)}}
+				for objectretry.Sleep(ctx, 250*time.Millisecond) == nil {
+					putUntilApplied(ctx, table, &item)
+				}
+			})
+		}
+		lease := metadata.Item{Key: metadata.LeaseKey(0)}
+		for landed := time.Now(); ctx.Err() == nil; {
+			began := time.Now()
+			putUntilApplied(ctx, table, &lease)
+			if time.Since(landed) > 3*time.Second {
+				late++
+			}
+			landed = time.Now()
+			_ = objectretry.Sleep(ctx, max(time.Until(began.Add(time.Second)), 1)) // ends with ctx, as the loop does
+		}
+		all.Wait()
+	})
+	return late
+}
+
+// putUntilApplied gives each attempt 2 s, and waits longer before each one.
+func putUntilApplied(ctx context.Context, table metadata.Table, item *metadata.Item) {
+	cond := metadata.RevIs(item.Rev)
+	if item.Rev == 0 {
+		cond = metadata.If{}
+	}
+	item.Rev++
+	for pause := 20 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, 500*time.Millisecond) {
+		attempt, cancel := context.WithTimeout(ctx, 2*time.Second)
+		r := table.Put(attempt, *item, cond)
+		cancel()
+		if r.Outcome == metadata.Applied {
+			return
+		}
+		if objectretry.Sleep(ctx, pause/2+rand.N(pause/2)) != nil {
+			return
+		}
 	}
 }

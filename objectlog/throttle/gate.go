@@ -14,7 +14,8 @@ import (
 const (
 	// boundMin is where the pauses begin: half of it on average, which one throttled answer in a busy second does not make anybody notice.
 	boundMin = 50 * time.Millisecond
-	// boundMax is well below the time of a lease: renewals pass the gate too, and one that waits must not lose the shard.
+	// boundMax is well below the time that callers give a request, so one that waits is still sent; and below that of a lease, within which
+	// a leader wants to append something.
 	boundMax = time.Second
 )
 
