@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -105,10 +106,8 @@ func newSmallStore(t *testing.T) (*smallStore, *fake) {
 func TestCheckNamesEveryProblem(t *testing.T) {
 	deny := func(denied ...func(request) bool) func(request) (int, string) {
 		return func(r request) (int, string) {
-			for _, is := range denied {
-				if is(r) {
-					return 403, "AccessDenied"
-				}
+			if slices.ContainsFunc(denied, func(is func(request) bool) bool { return is(r) }) {
+				return 403, "AccessDenied"
 			}
 			return 0, ""
 		}
