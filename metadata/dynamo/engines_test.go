@@ -19,6 +19,7 @@ import (
 	"github.com/splashdam/splashdam/localstack/localstacktest"
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/metadatatest"
+	"github.com/splashdam/splashdam/objectlog/usage"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(localstacktest.Tests{M: m}) }
@@ -144,6 +145,39 @@ func TestTwoAgentsThatCreateATableBothSucceed(t *testing.T) {
 			})
 		}
 		both.Wait()
+	})
+}
+
+// Each engine says what a request consumed, also what only it can know: the size of the item that a put replaces or a delete removes.
+func TestEnginesSayWhatTheyCharge(t *testing.T) {
+	onEngines(t, func(t *testing.T, endpoint string) {
+		var u usage.Counter
+		table := createAt(t, Config{Endpoint: endpoint, Usage: &u})
+		big := metadata.Item{Key: metadata.Key{PK: "ring#u", SK: "000000"}, Value: make([]byte, 3000)}
+		if r := table.CreateAll(t.Context(), []metadata.Item{big}); r.Outcome != metadata.Applied {
+			t.Fatal(r)
+		}
+		for _, size := range []int{3000, 1, 1} { // over a big one, over a big one, over a small one
+			if r := table.Put(t.Context(), metadata.Item{Key: big.Key, Rev: big.Rev + 1, Value: make([]byte, size)}, metadata.RevIs(big.Rev)); r.Outcome != metadata.Applied {
+				t.Fatal(r)
+			}
+			big.Rev++
+		}
+		if _, ok, err := table.Get(t.Context(), metadata.Key{PK: "ring#u", SK: "none"}); ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		if r := table.Delete(t.Context(), big.Key, metadata.RevIs(big.Rev)); r.Outcome != metadata.Applied {
+			t.Fatal(r)
+		}
+		if items, err := table.Query(t.Context(), "ring#u", "", 10); len(items) != 0 || err != nil {
+			t.Fatal(items, err)
+		}
+		want := map[string]uint64{"batch_write_item": 3, "put_item": 3 + 3 + 1, "get_item": 1, "delete_item": 1}
+		for _, line := range u.Lines() {
+			if units, ok := want[line.Kind]; ok && line.Units != units {
+				t.Errorf("%+v, want %d units", line, units)
+			}
+		}
 	})
 }
 
