@@ -42,7 +42,7 @@ type chain struct {
 	question chan struct{} // closed at the end of the one that is under way; nil: none is
 	asked    time.Time     // end of the last one
 	failed   error         // of the last one
-	refused  bool          // by the store, since the last one ended
+	refused  bool          // current, by the store
 	fresh    bool          // current is not what the SDK was handed last
 }
 

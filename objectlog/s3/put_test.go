@@ -275,9 +275,8 @@ func TestPutInPartsGivesUpWhatItBegan(t *testing.T) {
 			head: func(w http.ResponseWriter) { found(w, own) }, aborts: 1},
 		"412, foreign": {complete: func(w http.ResponseWriter) { refuse(w, 412, "PreconditionFailed", "") },
 			head: func(w http.ResponseWriter) { found(w, content{bytes: 3}) }, want: objectlog.ErrExists, aborts: 1},
-		"412 in a 200, own": {complete: func(w http.ResponseWriter) { refuse(w, 200, "PreconditionFailed", "") },
-			head: func(w http.ResponseWriter) { found(w, own) }, aborts: 1},
-		"all goes well": {},
+		"412 in a 200, own": {complete: func(w http.ResponseWriter) { refuse(w, 200, "PreconditionFailed", "") }, head: func(w http.ResponseWriter) { found(w, own) }, aborts: 1},
+		"all goes well":     {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake(t, func(w http.ResponseWriter, r request) {
