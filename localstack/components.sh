@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the components that tests and the local stack run against, each in its own folder of .cache (or of SPLASHDAM_COMPONENTS):
+# Installs the components that tests and the local stack run against, each in its own folder of .cache (or of LOCALSTACK_COMPONENTS):
 #
 #   components.sh          MinIO, ministack and dynalite
 #   components.sh all      these and dynoxide, for benchmarks; optional everywhere
@@ -9,7 +9,7 @@
 # that was cut off is never taken for an installed component. Must run on bash 3.2, which is what macOS has.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-cache=${SPLASHDAM_COMPONENTS:-$PWD/.cache}
+cache=${LOCALSTACK_COMPONENTS:-$PWD/.cache}
 
 # facts sets folder, version and program of a component from the one list of versions.
 facts() {

@@ -19,7 +19,7 @@ func components(t *testing.T, folder string, env []string, programs map[string]s
 		}
 	}
 	cmd := exec.Command("./components.sh", args...)
-	cmd.Env = append(os.Environ(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"), "SPLASHDAM_COMPONENTS="+folder)
+	cmd.Env = append(os.Environ(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"), "LOCALSTACK_COMPONENTS="+folder)
 	cmd.Env = append(cmd.Env, env...)
 	b, err := cmd.CombinedOutput()
 	if _, exited := err.(*exec.ExitError); err != nil && !exited {

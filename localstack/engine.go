@@ -24,7 +24,7 @@ type component struct {
 	path   string // of its program or main file
 }
 
-// find looks for the component in the folder SPLASHDAM_COMPONENTS, else in .cache of the checkout around the working directory.
+// find looks for the component in the folder LOCALSTACK_COMPONENTS, else in .cache of the checkout around the working directory.
 func find(engine Engine) (component, error) {
 	for line := range strings.Lines(versions) {
 		fields := strings.Fields(line)
@@ -63,7 +63,7 @@ func missing(engine Engine, path string) error {
 }
 
 func componentsFolder() (string, error) {
-	if folder := os.Getenv("SPLASHDAM_COMPONENTS"); folder != "" {
+	if folder := os.Getenv("LOCALSTACK_COMPONENTS"); folder != "" {
 		return folder, nil
 	}
 	start, err := os.Getwd()
@@ -75,7 +75,7 @@ func componentsFolder() (string, error) {
 			return filepath.Join(folder, ".cache"), nil
 		}
 		if folder == filepath.Dir(folder) {
-			return "", fmt.Errorf("%w: %s is in no checkout; set SPLASHDAM_COMPONENTS to the folder of the components", ErrMissing, start)
+			return "", fmt.Errorf("%w: %s is in no checkout; set LOCALSTACK_COMPONENTS to the folder of the components", ErrMissing, start)
 		}
 	}
 }

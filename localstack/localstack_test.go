@@ -125,7 +125,7 @@ func read(t *testing.T, engine localstack.Engine, endpoint string) {
 }
 
 func TestMissingComponentSaysWhatToDo(t *testing.T) {
-	t.Setenv("SPLASHDAM_COMPONENTS", t.TempDir())
+	t.Setenv("LOCALSTACK_COMPONENTS", t.TempDir())
 	for _, engine := range engines {
 		_, err := localstack.Start(t.Context(), localstack.Config{Engine: engine})
 		if !errors.Is(err, localstack.ErrMissing) {

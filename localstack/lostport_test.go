@@ -29,7 +29,7 @@ func TestStartTakesAnotherPortWhenTheFirstIsLost(t *testing.T) {
 	localstacktest.Installed(t, localstack.Dynalite) // it needs node, as the stand-in does
 	folder := t.TempDir()
 	t.Setenv("LOST_PORT", folder)
-	t.Setenv("SPLASHDAM_COMPONENTS", folder)
+	t.Setenv("LOCALSTACK_COMPONENTS", folder)
 	program := filepath.Join(folder, "dynalite-4.0.0", "node_modules", ".bin", "dynalite")
 	if err := os.MkdirAll(filepath.Dir(program), 0o755); err != nil {
 		t.Fatal(err)
