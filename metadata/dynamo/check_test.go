@@ -125,7 +125,9 @@ func TestSelfTestFindsATableThatLetsTwoWin(t *testing.T) {
 			if action != "PutItem" || n != 100 {
 				return nil
 			}
-			return refusedBy(itemOf(body)) // a rival's, as if it had won
+			item := itemOf(body)
+			item["value"]["B"] = "cml2YWw=" // a rival's, as if it had won
+			return refusedBy(item)
 		},
 		"nobody wins": func(f *fake, action string, n int, body []byte) *reply {
 			if action != "PutItem" || n < 66 {
@@ -191,6 +193,19 @@ func TestSelfTestPassesWhereOneAnswerInTwentyIsLost(t *testing.T) {
 		}
 		f.serve(action, body)
 		return &reply{cut: true}
+	}
+	if _, err := f.open(t, Config{}).Check(t.Context()); err != nil || len(f.items) != 0 {
+		t.Errorf("%v, %d items left", err, len(f.items))
+	}
+}
+
+func TestSelfTestPassesWhereRequestsArriveTwice(t *testing.T) {
+	f := startFake(t)
+	f.lie = func(action string, n int, _ *http.Request, body []byte) *reply {
+		if action == "PutItem" && n%5 == 0 {
+			f.serve(action, body)
+		}
+		return nil
 	}
 	if _, err := f.open(t, Config{}).Check(t.Context()); err != nil || len(f.items) != 0 {
 		t.Errorf("%v, %d items left", err, len(f.items))

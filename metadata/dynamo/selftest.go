@@ -85,13 +85,11 @@ func (t *Table) putScratch(ctx context.Context, item metadata.Item) error {
 
 // decide sends a put until its outcome is known: where one answer in twenty is lost, hardly any round of 64 has all of them.
 func (t *Table) decide(ctx context.Context, item metadata.Item, cond metadata.If) (r metadata.PutResult) {
-	sendings := 0
 	_ = t.insist(ctx, func() error { // the result says why it is unknown
-		sendings++
 		r = t.Put(ctx, item, cond)
 		return r.Err
 	})
-	if r.Outcome == metadata.Refused && sendings > 1 && sameItem(r.Current, &item) { // an earlier sending was applied
+	if r.Outcome == metadata.Refused && sameItem(r.Current, &item) { // an earlier sending was applied, or the network repeated this one
 		return metadata.PutResult{Outcome: metadata.Applied}
 	}
 	return r
