@@ -40,7 +40,7 @@ func readOnly(t *testing.T) (env []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := c.Get()
+	v, err := c.GetWithContext(&credentials.CredContext{Client: http.DefaultClient})
 	if err != nil {
 		t.Fatal(err)
 	}

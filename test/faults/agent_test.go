@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -116,17 +115,6 @@ func (a *instance) crash() {
 		p.cmd.Process.Kill()
 	}
 	a.ended.Wait()
-}
-
-// stop is SIGTERM, for good.
-func (a *instance) stop() {
-	a.t.Helper()
-	p := a.unwant()
-	p.cmd.Process.Signal(syscall.SIGTERM)
-	a.ended.Wait()
-	if p.err != nil {
-		a.t.Errorf("stop: %v: %s", p.err, a.log.String())
-	}
 }
 
 // readyz asks the agent whether it is ready, and why not.

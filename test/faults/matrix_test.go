@@ -20,7 +20,6 @@ type fault struct {
 	cut           []string          // "bucket", "table": no connection at all
 	releaseEvery  time.Duration     // what is held lands so late; 0: when the fault is over
 	kill          bool              // kill -9 in the middle
-	recovery      time.Duration     // 0: recoveryMax
 }
 
 // all does an action to every request, some to a part of them.
