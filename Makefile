@@ -3,6 +3,11 @@ TOOL     := $(GO) tool -modfile=tools.mod
 # The race detector needs a C compiler; without one the tests still run, and say so.
 RACE     ?= $(if $(shell command -v gcc || command -v cc || command -v clang),-race,)
 
+# Packages that speak to MinIO and to table servers where these are installed.
+STORES   := ./objectlog/s3 ./metadata/dynamo ./localstack/...
+# Packages that start whole brokers, and want the machine to themselves: heavy work beside them makes recoveries late.
+BROKERS  := ./test/e2e ./test/faults
+
 .DEFAULT_GOAL := help
 .PHONY: help build generate lint test components components-all stack bench
 
@@ -21,7 +26,9 @@ lint: ## gofmt, vet, staticcheck, govulncheck, buf lint, buf breaking
 test: ## run every test, on the real stores too where their components are installed
 	@[ -n "$(RACE)" ] || echo "no C compiler found: running without the race detector"
 	@./localstack/components.sh status
-	$(GO) test $(RACE) -timeout 10m ./...
+	$(GO) test $(RACE) -timeout 10m $$($(GO) list ./... | grep -v -x -F "$$($(GO) list $(STORES) $(BROKERS))")
+	$(GO) test $(RACE) -timeout 10m $(STORES)
+	$(GO) test -timeout 10m -p 1 $(BROKERS)
 
 components: ## install MinIO and two table servers into .cache: about five minutes the first time
 	./localstack/components.sh
