@@ -309,12 +309,16 @@ func (r *crashRun) succeed() (took time.Duration) {
 	if err != nil {
 		r.t.Fatalf("the successor does not start: %v", err)
 	}
-	// It is ready when it knows who leads, which may be the dead one for the time of a lease. With an answer to this it leads itself.
+	// With an answer to this it leads; a creation that was cut off it goes on with by itself.
+	var topic metadata.Topic
 	if !eventually(recoveryMax, func() bool {
-		_, err = l.CreateTopic(ctx, topicName, 1, nil, false)
-		return err == nil || errors.Is(err, metadata.ReasonTopicExists)
+		if _, err = l.CreateTopic(ctx, topicName, 1, nil, false); err != nil && !errors.Is(err, metadata.ReasonTopicExists) {
+			return false
+		}
+		topic, err = l.Topic(ctx, topicName)
+		return err == nil && topic.State == metadata.TopicActive
 	}) {
-		r.t.Fatalf("the successor does not lead: %v", err)
+		r.t.Fatalf("the successor does not lead, or has no topic: %+v, %v", topic, err)
 	}
 	r.c.mu.Lock()
 	late := r.c.late
