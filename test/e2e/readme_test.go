@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -69,4 +70,50 @@ func runShell(t *testing.T, b *broker, folder, block string) string {
 		t.Fatalf("the block\n%s\nfailed: %v:\n%s", block, err, out)
 	}
 	return string(out)
+}
+
+var stackBlock = regexp.MustCompile("(?s)<!-- run on the stack -->\n```sh\n(.*?)```")
+
+// TestReadmeMakesAClusterAndStartsAnAgent runs the block as it stands, but for the addresses and the names of bucket and table.
+func TestReadmeMakesAClusterAndStartsAnAgent(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(repository, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := stackBlock.FindStringSubmatch(string(text))
+	if block == nil {
+		t.Fatal("README.md has no block to be run on the stack")
+	}
+	name, address := newName(), freeAddress(t)
+	script := strings.NewReplacer(
+		"s3://events", "s3://"+name, "dynamodb://events", "dynamodb://"+name, "127.0.0.1:4520", address,
+		"http://127.0.0.1:9000", objectsEndpoint(t), "http://127.0.0.1:4566", tableEndpoint(t),
+	).Replace(block[1])
+	cmd := exec.Command("bash", "-euo", "pipefail", "-c", script)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that the agent, which bash started, can be stopped too
+	cmd.Env = append(cleanEnvironment(), "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"))
+	out := &lockedBuffer{}
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // nothing is left of it, unless the test fails
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	b := &broker{t: t, address: address}
+	b.awaitReadyz(startTimeout, true)
+	b.mustRun(strings.NewReader("hello\n"), "produce", "greetings")
+	if got := b.mustRun(nil, "consume", "greetings"); got != "hello\n" {
+		t.Errorf("consumed %q", got)
+	}
+	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	for _, want := range []string{"Made cluster ", "Splashdam agent is ready at http://" + address} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the block did not print %q:\n%s", want, out.String())
+		}
+	}
 }
