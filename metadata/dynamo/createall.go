@@ -80,15 +80,21 @@ func (t *Table) CreateAll(ctx context.Context, items []metadata.Item) metadata.P
 
 // createBatch sends the batch, and again what is left over of it, until nothing is.
 func (t *Table) createBatch(ctx context.Context, batch []metadata.Item) error {
+	var throttled error // the newest answer of that kind: when the time is over, it is why
 	for wait := leftOverWait; ; wait = min(2*wait, leftOverWaitMax) {
 		left, err := t.putBatch(ctx, batch)
-		if err != nil && !errors.Is(err, objectlog.ErrThrottled) || len(left) == 0 {
+		switch {
+		case errors.Is(err, objectlog.ErrThrottled):
+			throttled = err
+		case err != nil && ctx.Err() != nil:
+			return errors.Join(err, throttled)
+		case err != nil, len(left) == 0:
 			return err
 		}
 		batch = left
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("create item %s/%s: left over: %w", left[0].Key.PK, left[0].Key.SK, errors.Join(ctx.Err(), err))
+			return fmt.Errorf("create item %s/%s: left over: %w", left[0].Key.PK, left[0].Key.SK, errors.Join(ctx.Err(), throttled))
 		case <-time.After(wait/2 + rand.N(wait)/2):
 		}
 	}

@@ -143,7 +143,7 @@ func TestThrottlingIsUnknownAndSaysSo(t *testing.T) {
 		if _, err := table.Query(t.Context(), slotKey.PK, "", 1); !errors.Is(err, objectlog.ErrThrottled) {
 			t.Errorf("query, %s: %v", code, err)
 		}
-		ctx, cancel := contextFor(t, 100*time.Millisecond)
+		ctx, cancel := contextFor(t, 500*time.Millisecond)
 		defer cancel()
 		if r := table.CreateAll(ctx, []metadata.Item{slotItem(1, "x")}); r.Outcome != metadata.Unknown || !errors.Is(r.Err, objectlog.ErrThrottled) {
 			t.Errorf("create all, %s: %+v", code, r)
@@ -195,7 +195,7 @@ func TestEveryOtherAnswerIsUnknown(t *testing.T) {
 					t.Errorf("%s: %d requests, want one", method, n)
 				}
 			}
-			ctx, cancel := contextFor(t, 100*time.Millisecond)
+			ctx, cancel := contextFor(t, 500*time.Millisecond)
 			defer cancel()
 			if r := table.CreateAll(ctx, []metadata.Item{slotItem(1, "x")}); r.Outcome != metadata.Unknown || r.Err == nil {
 				t.Errorf("create all: %+v", r)
