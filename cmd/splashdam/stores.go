@@ -124,7 +124,8 @@ func decorate(bucket bucketStore, table tableStore, registry *prometheus.Registr
 	objectGate, itemGate := throttle.NewGate(rand.Uint64, retry.Sleep), throttle.NewGate(rand.Uint64, retry.Sleep)
 	failure := &readFailure{stopped: make(chan struct{})}
 
-	gated, hedged := objectlog.Bucket(throttle.New(objects, objectGate)), hedge.New(throttle.New(objects, objectGate), time.Now)
+	gated := objectlog.Bucket(throttle.New(objects, objectGate))
+	hedged := hedge.New(gated, time.Now)
 	if bucket.remote != nil { // a disk that is slow gets no faster by being asked twice
 		gated = hedged
 	}
