@@ -42,17 +42,11 @@ const openTimeout = time.Minute
 func (env *environment) agent(ctx context.Context) error {
 	started := time.Now()
 	c := env.config
-	listener, err := listen(c.Listen)
+	listener, registry, closeBoth, err := env.open()
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
-	registry := newRegistry()
-	stopMetrics, err := serveMetrics(c.MetricsListen, registry)
-	if err != nil {
-		return err
-	}
-	defer stopMetrics()
+	defer closeBoth()
 
 	opening, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -77,10 +71,8 @@ func (env *environment) agent(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	charged := chargedBy(bucket, table)
-	registry.MustRegister(&usageMetrics{stores: charged, topics: engine.Usage})
 	return env.serve(ctx, broker{
-		listener: listener, engine: engine, server: env.newServer(engine, charged), failure: stores.failure,
+		listener: listener, engine: engine, server: env.newServer(engine, bucket, table, registry), failure: stores.failure,
 		embedded: bucket.remote == nil && table.remote == nil, started: started,
 		name: "agent", explain: func(err error) error { return err },
 		greet: func(after time.Duration) { env.greetAgent(cfg.ClientAddress, after) },

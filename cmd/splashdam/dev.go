@@ -31,18 +31,11 @@ SIGTERM and SIGINT stop it gracefully; a second one stops it at once.`,
 func (env *environment) dev(ctx context.Context) error {
 	started := time.Now()
 	c := env.config
-	// The port first: a second broker started by mistake must not get as far as the data.
-	listener, err := listen(c.Listen)
+	listener, registry, closeBoth, err := env.open()
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
-	registry := newRegistry()
-	stopMetrics, err := serveMetrics(c.MetricsListen, registry)
-	if err != nil {
-		return err
-	}
-	defer stopMetrics()
+	defer closeBoth()
 	bucket, table, err := openDataFolder(c.Data)
 	if err != nil {
 		return explainData(c.Data, err)
@@ -56,10 +49,8 @@ func (env *environment) dev(ctx context.Context) error {
 	if err != nil {
 		return explainData(c.Data, err)
 	}
-	charged := chargedBy(bucket, table)
-	registry.MustRegister(&usageMetrics{stores: charged, topics: engine.Usage})
 	return env.serve(ctx, broker{
-		listener: listener, engine: engine, server: env.newServer(engine, charged), failure: stores.failure, embedded: true, started: started,
+		listener: listener, engine: engine, server: env.newServer(engine, bucket, table, registry), failure: stores.failure, embedded: true, started: started,
 		name: c.Data, explain: func(err error) error { return explainData(c.Data, err) },
 		greet: func(after time.Duration) { env.greetDev(listener.Addr().String(), after) },
 	})

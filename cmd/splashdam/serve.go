@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/splashdam/splashdam/agent"
 	"github.com/splashdam/splashdam/agent/rpc"
 	"github.com/splashdam/splashdam/metadata/shardlog"
@@ -45,8 +47,26 @@ func (c Config) engine() agent.Config {
 	}
 }
 
-func (env *environment) newServer(engine *agent.Agent, charged func() []rpc.StoreUsage) *http.Server {
-	return rpc.NewServer(rpc.New(rpc.Config{Usage: charged, Version: readVersion().Version, MemoryBytesMax: int64(env.config.MemoryBytesMax), Logger: env.newLogger()}, rpc.FromAgent(engine)))
+// open takes the port for clients and serves metrics. The port first: a second broker started by mistake must not get as far as the data.
+// closeBoth ends both.
+func (env *environment) open() (listener net.Listener, registry *prometheus.Registry, closeBoth func(), err error) {
+	if listener, err = listen(env.config.Listen); err != nil {
+		return nil, nil, nil, err
+	}
+	registry = newRegistry()
+	stopMetrics, err := serveMetrics(env.config.MetricsListen, registry)
+	if err != nil {
+		listener.Close()
+		return nil, nil, nil, err
+	}
+	return listener, registry, func() { stopMetrics(); listener.Close() }, nil
+}
+
+// newServer serves the engine, and shows what the stores are asked for, to clients and as metrics.
+func (env *environment) newServer(engine *agent.Agent, bucket bucketStore, table tableStore, registry *prometheus.Registry) *http.Server {
+	charged := chargedBy(bucket, table)
+	registry.MustRegister(&usageMetrics{stores: charged, topics: engine.Usage})
+	return rpc.NewServer(rpc.New(rpc.Config{Version: readVersion().Version, MemoryBytesMax: int64(env.config.MemoryBytesMax), Logger: env.newLogger(), Usage: charged}, rpc.FromAgent(engine)))
 }
 
 // serve runs engine and server until ctx ends or one of them fails.
