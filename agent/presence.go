@@ -159,19 +159,33 @@ func (a *Agent) agentItems(ctx context.Context) ([]metadata.Item, error) {
 type ClusterInfo struct {
 	ID          objectlog.UUID
 	FormatLevel int
-	Agents      []AgentInfo
+	Self        objectlog.UUID // boot of the agent that answers
+	Agents      []AgentStatus
 	Shards      []ShardInfo
 	// AutoPartitions are those of a topic that is created because records are sent to it; 0: it is not created.
 	AutoPartitions int32
 }
 
-// ShardInfo is one shard as this agent sees it.
+// AgentStatus is an agent of the table's list with what it said last.
+type AgentStatus struct {
+	AgentInfo
+	Heard    time.Duration // ago; negative: never. The agent that answers hears itself at 0
+	Draining bool
+	Problem  string      // why it is not ready, in a sentence; empty: it is
+	Shards   []ShardInfo // as it sees them; empty when it was never heard
+}
+
+// ShardInfo is one shard as an agent sees it.
 type ShardInfo struct {
-	Shard   objectlog.Shard
-	Leader  string
-	Epoch   objectlog.Epoch
-	Applied metadata.Seq
-	Fault   string
+	Shard       objectlog.Shard
+	Leads       bool   // the agent itself does
+	Leader      string // boot; empty: none is known
+	Epoch       objectlog.Epoch
+	Applied     metadata.Seq
+	Fault       string // what stopped the shard at that agent; empty: well
+	Slots, Used int    // of the ring: all, and those with entries behind the previous snapshot
+	Snapshot    metadata.Seq
+	SnapshotAge time.Duration // negative: unknown to that agent
 }
 
 // Cluster describes the cluster.
@@ -190,7 +204,7 @@ func (a *Agent) Cluster(ctx context.Context) (ClusterInfo, error) {
 		if err := json.Unmarshal(item.Value, &one); err != nil {
 			return info, &Error{Op: op, Object: item.Key.SK, Cause: because(Unavailable, err)}
 		}
-		info.Agents = append(info.Agents, one)
+		info.Agents = append(info.Agents, AgentStatus{AgentInfo: one})
 	}
 	for i, s := range a.shards {
 		status := s.log.Status()

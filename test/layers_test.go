@@ -53,8 +53,8 @@ var layers = map[string]row{
 	"objectlog/hedge":         {may: []string{"objectlog"}},
 	"objectlog/throttle":      {may: []string{"objectlog"}},
 
-	"metadata":              {may: []string{"objectlog"}, exports: 51}, // one type per command of the log, and its result
-	"metadata/shardlog":     {may: []string{"metadata", "objectlog"}},
+	"metadata":              {may: []string{"objectlog"}, exports: 53}, // one type per command of the log, and its result; results cross between agents
+	"metadata/shardlog":     {may: []string{"metadata", "objectlog"}, exports: 45}, // one type per event and per effect
 	"metadata/bolt":         {may: []string{"metadata", "objectlog"}},
 	"metadata/mem":          {may: []string{"metadata", "objectlog"}},
 	"metadata/metadatatest": {may: []string{"metadata"}},
@@ -63,8 +63,10 @@ var layers = map[string]row{
 	"metadata/throttle":     {may: []string{"metadata", "objectlog", "objectlog/throttle"}}, // one way to slow down for both
 	"metadata/metered":      {may: []string{"metadata", "objectlog/metered"}},               // one way to count for both
 
-	"agent":       {may: []string{"agent/write", "metadata", "metadata/shardlog", "objectlog"}, exports: 25},
+	"agent":       {may: []string{"agent/lead", "agent/write", "metadata", "metadata/shardlog", "objectlog"}, exports: 32}, // 25, and what the edge between agents shares
 	"agent/write": {may: []string{"metadata", "metadata/shardlog", "objectlog"}},
+	"agent/lead":  {may: []string{"metadata", "metadata/shardlog", "objectlog"}},
+	"agent/peer":  {may: []string{"agent", "metadata", "metadata/shardlog", "objectlog", "proto/..."}},
 	"agent/rpc":   {may: []string{"agent", "metadata", "metadata/shardlog", "objectlog", "objectlog/usage", "proto/..."}}, // shardlog: its errors have codes
 
 	"proto/...": {may: []string{"proto/..."}, exports: unlimited},
@@ -74,7 +76,7 @@ var layers = map[string]row{
 	"localstack/localstacktest": {may: []string{"localstack"}},
 	"localstack/stack":          {may: []string{"localstack"}},
 
-	"cmd/splashdam": {may: []string{"agent", "agent/rpc", "client", "metadata/...", "objectlog/..."}, exports: unlimited},
+	"cmd/splashdam": {may: []string{"agent", "agent/peer", "agent/rpc", "client", "metadata/...", "objectlog/..."}, exports: unlimited},
 
 	"test":     {may: []string{anything}},
 	"test/...": {may: []string{anything}},
@@ -89,9 +91,9 @@ var homes = map[string][]string{
 	"go.etcd.io/bbolt":                        {"metadata/bolt"},
 	"github.com/aws/aws-sdk-go-v2":            {"metadata/dynamo"},
 	"github.com/aws/smithy-go":                {"metadata/dynamo"},
-	"connectrpc.com/connect":                  {"agent/rpc", "client", "proto/..."},
+	"connectrpc.com/connect":                  {"agent/peer", "agent/rpc", "client", "proto/..."},
 	"connectrpc.com/grpcreflect":              {"agent/rpc"},
-	"google.golang.org/protobuf":              {"agent/rpc", "client", "proto/..."},
+	"google.golang.org/protobuf":              {"agent/peer", "agent/rpc", "client", "proto/..."},
 	"github.com/maypok86/otter/v2":            {"agent"},
 	"golang.org/x/sync":                       {"agent"},
 	"github.com/spf13/cobra":                  {"cmd/splashdam"},

@@ -90,7 +90,8 @@ func TestTopicsGrowShrinkAndGo(t *testing.T) {
 
 func TestGetClusterShowsAgentsShardsAndLimits(t *testing.T) {
 	w := startWith(t, Config{Version: "v1"})
-	w.fake.info = agent.ClusterInfo{ID: objectlog.UUID{15: 1}, FormatLevel: 1, Agents: []agent.AgentInfo{{Boot: "b", Ordinal: 1, ClientAddress: "h:1", Version: "v1"}}, Shards: []agent.ShardInfo{{Leader: "b", Epoch: 2}}}
+	w.fake.info = agent.ClusterInfo{ID: objectlog.UUID{15: 1}, FormatLevel: 1, Shards: []agent.ShardInfo{{Leader: "b", Epoch: 2}},
+		Agents: []agent.AgentStatus{{AgentInfo: agent.AgentInfo{Boot: "b", Ordinal: 1, ClientAddress: "h:1", Version: "v1"}}}}
 	w.want("ClusterService/GetCluster", `{}`, `{"clusterId":"00000000-0000-0000-0000-000000000001","formatLevel":1,`+
 		`"agents":[{"bootId":"b","bootOrdinal":"1","clientAddress":"h:1","version":"v1"}],"shards":[{"shard":0,"leader":"b","epoch":"2","appliedSeq":"0"}],`+
 		`"limits":{"requestBytesMax":"33554432","batchBytesMax":"1048588","fetchBytesMax":"67108864","fetchWaitMaxMs":"30000","partitionsPerTopicMax":"100000"},"version":"v1"}`)

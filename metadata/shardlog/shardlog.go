@@ -74,8 +74,12 @@ type Status struct {
 	Applied  metadata.Seq   // -1 before the first entry
 	Snapshot metadata.Seq   // newest confirmed; -1 when none
 	Renewed  bool           // leading, and the lease was renewed within its time
-	Away     error          // leading or claiming, and the table left a put undecided for the lease time: which, since when, why
-	Fault    error          // why the shard halted
+	Slots    int            // of the ring; 0: not known yet
+	Used     int            // slots that hold entries behind the previous snapshot
+	// SnapshotAge is how long ago the newest snapshot was confirmed here; negative: it was not, or by another leader.
+	SnapshotAge time.Duration
+	Away        error // leading or claiming, and the table left a put undecided for the lease time: which, since when, why
+	Fault       error // why the shard halted
 }
 
 // Log is what the rest of the agent sees of a shard log; *Shard is the one that drives a Core. The names are those of Shard's methods.

@@ -71,8 +71,10 @@ type GetClusterResponse struct {
 	// Partitions of a topic that is created because records are sent to it; 0: such a topic is unknown. A client that
 	// wants to know the partitions before it sends creates the topic itself, with so many.
 	AutoCreatePartitions int32 `protobuf:"varint,7,opt,name=auto_create_partitions,json=autoCreatePartitions,proto3" json:"auto_create_partitions,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// Boot id of the agent that answers.
+	AnsweredBy    string `protobuf:"bytes,8,opt,name=answered_by,json=answeredBy,proto3" json:"answered_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetClusterResponse) Reset() {
@@ -152,6 +154,13 @@ func (x *GetClusterResponse) GetAutoCreatePartitions() int32 {
 		return x.AutoCreatePartitions
 	}
 	return 0
+}
+
+func (x *GetClusterResponse) GetAnsweredBy() string {
+	if x != nil {
+		return x.AnsweredBy
+	}
+	return ""
 }
 
 type GetUsageRequest struct {
@@ -270,7 +279,17 @@ type GetClusterResponse_Agent struct {
 	Zone          string `protobuf:"bytes,4,opt,name=zone,proto3" json:"zone,omitempty"`
 	Version       string `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
 	// Where other agents reach it, host:port; empty when it is not set.
-	PeerAddress   string `protobuf:"bytes,6,opt,name=peer_address,json=peerAddress,proto3" json:"peer_address,omitempty"`
+	PeerAddress string `protobuf:"bytes,6,opt,name=peer_address,json=peerAddress,proto3" json:"peer_address,omitempty"`
+	// The machine that it runs on.
+	Host string `protobuf:"bytes,7,opt,name=host,proto3" json:"host,omitempty"`
+	// How long ago the agent that answers heard of it; absent: never, and then the fields below are empty.
+	HeardAgo *durationpb.Duration `protobuf:"bytes,8,opt,name=heard_ago,json=heardAgo,proto3" json:"heard_ago,omitempty"`
+	// It is about to stop.
+	Draining bool `protobuf:"varint,9,opt,name=draining,proto3" json:"draining,omitempty"`
+	// Why it is not ready, in a sentence; empty: it is.
+	Problem string `protobuf:"bytes,10,opt,name=problem,proto3" json:"problem,omitempty"`
+	// What it has applied of each shard, by shard number.
+	AppliedSeqs   []int64 `protobuf:"varint,11,rep,packed,name=applied_seqs,json=appliedSeqs,proto3" json:"applied_seqs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -347,6 +366,41 @@ func (x *GetClusterResponse_Agent) GetPeerAddress() string {
 	return ""
 }
 
+func (x *GetClusterResponse_Agent) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *GetClusterResponse_Agent) GetHeardAgo() *durationpb.Duration {
+	if x != nil {
+		return x.HeardAgo
+	}
+	return nil
+}
+
+func (x *GetClusterResponse_Agent) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+func (x *GetClusterResponse_Agent) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *GetClusterResponse_Agent) GetAppliedSeqs() []int64 {
+	if x != nil {
+		return x.AppliedSeqs
+	}
+	return nil
+}
+
 type GetClusterResponse_Shard struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Shard *int32                 `protobuf:"varint,1,opt,name=shard,proto3,oneof" json:"shard,omitempty"`
@@ -355,7 +409,14 @@ type GetClusterResponse_Shard struct {
 	Epoch      int64  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	AppliedSeq *int64 `protobuf:"varint,4,opt,name=applied_seq,json=appliedSeq,proto3,oneof" json:"applied_seq,omitempty"`
 	// Empty when well; else what stopped the shard.
-	Fault         string `protobuf:"bytes,5,opt,name=fault,proto3" json:"fault,omitempty"`
+	Fault string `protobuf:"bytes,5,opt,name=fault,proto3" json:"fault,omitempty"`
+	// Slots of the ring, and those that hold entries behind the previous snapshot.
+	RingSlots int32 `protobuf:"varint,6,opt,name=ring_slots,json=ringSlots,proto3" json:"ring_slots,omitempty"`
+	RingUsed  int32 `protobuf:"varint,7,opt,name=ring_used,json=ringUsed,proto3" json:"ring_used,omitempty"`
+	// The last entry that the newest snapshot covers; -1: there is none yet.
+	SnapshotSeq *int64 `protobuf:"varint,8,opt,name=snapshot_seq,json=snapshotSeq,proto3,oneof" json:"snapshot_seq,omitempty"`
+	// Absent when the leader has not said it.
+	SnapshotAge   *durationpb.Duration `protobuf:"bytes,9,opt,name=snapshot_age,json=snapshotAge,proto3" json:"snapshot_age,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -423,6 +484,34 @@ func (x *GetClusterResponse_Shard) GetFault() string {
 		return x.Fault
 	}
 	return ""
+}
+
+func (x *GetClusterResponse_Shard) GetRingSlots() int32 {
+	if x != nil {
+		return x.RingSlots
+	}
+	return 0
+}
+
+func (x *GetClusterResponse_Shard) GetRingUsed() int32 {
+	if x != nil {
+		return x.RingUsed
+	}
+	return 0
+}
+
+func (x *GetClusterResponse_Shard) GetSnapshotSeq() int64 {
+	if x != nil && x.SnapshotSeq != nil {
+		return *x.SnapshotSeq
+	}
+	return 0
+}
+
+func (x *GetClusterResponse_Shard) GetSnapshotAge() *durationpb.Duration {
+	if x != nil {
+		return x.SnapshotAge
+	}
+	return nil
 }
 
 type GetClusterResponse_Limits struct {
@@ -657,7 +746,8 @@ var File_splashdam_v1_cluster_proto protoreflect.FileDescriptor
 const file_splashdam_v1_cluster_proto_rawDesc = "" +
 	"\n" +
 	"\x1asplashdam/v1/cluster.proto\x12\fsplashdam.v1\x1a\x1egoogle/protobuf/duration.proto\"\x13\n" +
-	"\x11GetClusterRequest\"\xb9\a\n" +
+	"\x11GetClusterRequest\"\xb2\n" +
+	"\n" +
 	"\x12GetClusterResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12!\n" +
@@ -666,23 +756,37 @@ const file_splashdam_v1_cluster_proto_rawDesc = "" +
 	"\x06shards\x18\x04 \x03(\v2&.splashdam.v1.GetClusterResponse.ShardR\x06shards\x12?\n" +
 	"\x06limits\x18\x05 \x01(\v2'.splashdam.v1.GetClusterResponse.LimitsR\x06limits\x12\x18\n" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x124\n" +
-	"\x16auto_create_partitions\x18\a \x01(\x05R\x14autoCreatePartitions\x1a\xbb\x01\n" +
+	"\x16auto_create_partitions\x18\a \x01(\x05R\x14autoCreatePartitions\x12\x1f\n" +
+	"\vanswered_by\x18\b \x01(\tR\n" +
+	"answeredBy\x1a\xe0\x02\n" +
 	"\x05Agent\x12\x17\n" +
 	"\aboot_id\x18\x01 \x01(\tR\x06bootId\x12!\n" +
 	"\fboot_ordinal\x18\x02 \x01(\x03R\vbootOrdinal\x12%\n" +
 	"\x0eclient_address\x18\x03 \x01(\tR\rclientAddress\x12\x12\n" +
 	"\x04zone\x18\x04 \x01(\tR\x04zone\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\tR\aversion\x12!\n" +
-	"\fpeer_address\x18\x06 \x01(\tR\vpeerAddress\x1a\xa6\x01\n" +
+	"\fpeer_address\x18\x06 \x01(\tR\vpeerAddress\x12\x12\n" +
+	"\x04host\x18\a \x01(\tR\x04host\x126\n" +
+	"\theard_ago\x18\b \x01(\v2\x19.google.protobuf.DurationR\bheardAgo\x12\x1a\n" +
+	"\bdraining\x18\t \x01(\bR\bdraining\x12\x18\n" +
+	"\aproblem\x18\n" +
+	" \x01(\tR\aproblem\x12!\n" +
+	"\fapplied_seqs\x18\v \x03(\x03R\vappliedSeqs\x1a\xd9\x02\n" +
 	"\x05Shard\x12\x19\n" +
 	"\x05shard\x18\x01 \x01(\x05H\x00R\x05shard\x88\x01\x01\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x03R\x05epoch\x12$\n" +
 	"\vapplied_seq\x18\x04 \x01(\x03H\x01R\n" +
 	"appliedSeq\x88\x01\x01\x12\x14\n" +
-	"\x05fault\x18\x05 \x01(\tR\x05faultB\b\n" +
+	"\x05fault\x18\x05 \x01(\tR\x05fault\x12\x1d\n" +
+	"\n" +
+	"ring_slots\x18\x06 \x01(\x05R\tringSlots\x12\x1b\n" +
+	"\tring_used\x18\a \x01(\x05R\bringUsed\x12&\n" +
+	"\fsnapshot_seq\x18\b \x01(\x03H\x02R\vsnapshotSeq\x88\x01\x01\x12<\n" +
+	"\fsnapshot_age\x18\t \x01(\v2\x19.google.protobuf.DurationR\vsnapshotAgeB\b\n" +
 	"\x06_shardB\x0e\n" +
-	"\f_applied_seq\x1a\xe8\x01\n" +
+	"\f_applied_seqB\x0f\n" +
+	"\r_snapshot_seq\x1a\xe8\x01\n" +
 	"\x06Limits\x12*\n" +
 	"\x11request_bytes_max\x18\x01 \x01(\x03R\x0frequestBytesMax\x12&\n" +
 	"\x0fbatch_bytes_max\x18\x02 \x01(\x03R\rbatchBytesMax\x12&\n" +
@@ -738,21 +842,23 @@ var file_splashdam_v1_cluster_proto_goTypes = []any{
 	(*durationpb.Duration)(nil),       // 9: google.protobuf.Duration
 }
 var file_splashdam_v1_cluster_proto_depIdxs = []int32{
-	4, // 0: splashdam.v1.GetClusterResponse.agents:type_name -> splashdam.v1.GetClusterResponse.Agent
-	5, // 1: splashdam.v1.GetClusterResponse.shards:type_name -> splashdam.v1.GetClusterResponse.Shard
-	6, // 2: splashdam.v1.GetClusterResponse.limits:type_name -> splashdam.v1.GetClusterResponse.Limits
-	9, // 3: splashdam.v1.GetUsageResponse.counted_for:type_name -> google.protobuf.Duration
-	7, // 4: splashdam.v1.GetUsageResponse.requests:type_name -> splashdam.v1.GetUsageResponse.Requests
-	8, // 5: splashdam.v1.GetUsageResponse.topics:type_name -> splashdam.v1.GetUsageResponse.Topic
-	0, // 6: splashdam.v1.ClusterService.GetCluster:input_type -> splashdam.v1.GetClusterRequest
-	2, // 7: splashdam.v1.ClusterService.GetUsage:input_type -> splashdam.v1.GetUsageRequest
-	1, // 8: splashdam.v1.ClusterService.GetCluster:output_type -> splashdam.v1.GetClusterResponse
-	3, // 9: splashdam.v1.ClusterService.GetUsage:output_type -> splashdam.v1.GetUsageResponse
-	8, // [8:10] is the sub-list for method output_type
-	6, // [6:8] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	4,  // 0: splashdam.v1.GetClusterResponse.agents:type_name -> splashdam.v1.GetClusterResponse.Agent
+	5,  // 1: splashdam.v1.GetClusterResponse.shards:type_name -> splashdam.v1.GetClusterResponse.Shard
+	6,  // 2: splashdam.v1.GetClusterResponse.limits:type_name -> splashdam.v1.GetClusterResponse.Limits
+	9,  // 3: splashdam.v1.GetUsageResponse.counted_for:type_name -> google.protobuf.Duration
+	7,  // 4: splashdam.v1.GetUsageResponse.requests:type_name -> splashdam.v1.GetUsageResponse.Requests
+	8,  // 5: splashdam.v1.GetUsageResponse.topics:type_name -> splashdam.v1.GetUsageResponse.Topic
+	9,  // 6: splashdam.v1.GetClusterResponse.Agent.heard_ago:type_name -> google.protobuf.Duration
+	9,  // 7: splashdam.v1.GetClusterResponse.Shard.snapshot_age:type_name -> google.protobuf.Duration
+	0,  // 8: splashdam.v1.ClusterService.GetCluster:input_type -> splashdam.v1.GetClusterRequest
+	2,  // 9: splashdam.v1.ClusterService.GetUsage:input_type -> splashdam.v1.GetUsageRequest
+	1,  // 10: splashdam.v1.ClusterService.GetCluster:output_type -> splashdam.v1.GetClusterResponse
+	3,  // 11: splashdam.v1.ClusterService.GetUsage:output_type -> splashdam.v1.GetUsageResponse
+	10, // [10:12] is the sub-list for method output_type
+	8,  // [8:10] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_splashdam_v1_cluster_proto_init() }
