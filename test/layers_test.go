@@ -53,7 +53,7 @@ var layers = map[string]row{
 	"objectlog/hedge":         {may: []string{"objectlog"}},
 	"objectlog/throttle":      {may: []string{"objectlog"}},
 
-	"metadata":              {may: []string{"objectlog"}, exports: 53}, // one type per command of the log, and its result; results cross between agents
+	"metadata":              {may: []string{"objectlog"}, exports: 53},             // one type per command of the log, and its result; results cross between agents
 	"metadata/shardlog":     {may: []string{"metadata", "objectlog"}, exports: 45}, // one type per event and per effect
 	"metadata/bolt":         {may: []string{"metadata", "objectlog"}},
 	"metadata/mem":          {may: []string{"metadata", "objectlog"}},
