@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/splashdam/splashdam/agent/lead"
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
@@ -25,25 +28,24 @@ type Agent struct {
 	writer   *writer
 	blocks   *blocks
 	presence presence
+	identity Identity
+	leaders  *leaders // of the other agents too; nil: there are none
 
 	producers producerIDs
 
 	robinMu sync.Mutex
 	robin   map[objectlog.UUID]uint32 // per topic: where the next records without key go
 
+	served    atomic.Bool // it was ready once
 	drainOnce sync.Once
 	draining  chan struct{} // closed by Drain
 }
 
 // shard is one shard log and the state that it drives. The state is read within log.Read.
 type shard struct {
-	log   shardlog.Log
-	state *metadata.State
-	drive func(ctx context.Context) error
-	// resign lets go of leadership and answers when it is gone.
-	resign func(ctx context.Context) error
-	// tell passes on what this agent has learned of others.
-	tell func(ctx context.Context, e shardlog.Event) error
+	log     shardlog.Log // proposals go to the leader
+	replica *shardlog.Shard
+	state   *metadata.State
 }
 
 // Open joins the cluster in bucket and table, creating it if the table is empty (with Config.JoinOnly: ErrNoCluster): it takes a
@@ -74,6 +76,14 @@ func Open(ctx context.Context, cfg Config, bucket objectlog.Bucket, table metada
 	for i := range c.Shards {
 		a.shards = append(a.shards, a.openShard(objectlog.Shard(i), c, boot, bucket))
 	}
+	a.identity = Identity{Cluster: a.keys.Cluster, FormatLevel: formatLevel, Secret: c.secret(), Boot: boot}
+	if cfg.Dial != nil {
+		a.leaders = newLeaders(cfg, a.presence.info, boot, a.shards, cfg.Dial(a.identity))
+		a.leaders.greeting = a.greeting
+		for i := range a.shards {
+			a.shards[i].log = routed{a.shards[i].replica, objectlog.Shard(i), a.leaders}
+		}
+	}
 	a.writer = newWriter(cfg, a.shards)
 	a.writer.bucket, a.writer.keys, a.writer.blocks, a.writer.boot, a.writer.ordinal = bucket, a.keys, a.blocks, boot, ordinal
 	if err := a.presence.enter(ctx); err != nil {
@@ -85,9 +95,9 @@ func Open(ctx context.Context, cfg Config, bucket objectlog.Bucket, table metada
 
 func (a *Agent) openShard(n objectlog.Shard, c cluster, boot objectlog.UUID, bucket objectlog.Bucket) shard {
 	state := metadata.NewState(metadata.Config{Shard: n, Shards: c.Shards})
-	driver := shardlog.Open(shardlog.Config{Shard: n, Cluster: a.keys.Cluster, Boot: boot, ClaimAtOnce: a.cfg.ExclusiveTable, Random: a.cfg.Random},
+	driver := shardlog.Open(shardlog.Config{Shard: n, Cluster: a.keys.Cluster, Boot: boot, Lease: a.cfg.Lease, ClaimAtOnce: a.cfg.ExclusiveTable, Random: a.cfg.Random},
 		a.keys, a.table, bucket, []shardlog.Registration{{Name: "state", From: metadata.StateFrom, To: metadata.StateTo, Machine: state}})
-	return shard{log: driver, state: state, drive: driver.Run, resign: driver.Resign, tell: driver.Tell}
+	return shard{log: driver, replica: driver, state: state}
 }
 
 // Run drives the agent until ctx ends, then lets go gracefully: what is held is flushed and acknowledged, leadership handed on.
@@ -98,17 +108,20 @@ func (a *Agent) Run(ctx context.Context) error {
 	group, broken := errgroup.WithContext(inner)
 	for i, s := range a.shards {
 		group.Go(func() error {
-			if err := s.drive(broken); err != nil {
+			if err := s.replica.Run(broken); err != nil {
 				return fmt.Errorf("shard %d: %w", i, err)
 			}
 			return nil
 		})
 	}
 	group.Go(func() error { return a.writer.run(broken) })
+	if a.leaders != nil {
+		group.Go(func() error { return a.leaders.run(broken) })
+	}
 	outer, end := context.WithCancel(broken)
 	defer end()
 	defer context.AfterFunc(ctx, end)()
-	for _, f := range []func(context.Context) error{a.succeed, a.settle, a.retire, a.retain, a.heartbeat, a.writer.probe} {
+	for _, f := range []func(context.Context) error{a.settle, a.retire, a.retain, a.heartbeat, a.writer.probe} {
 		group.Go(func() error { return f(outer) })
 	}
 	group.Go(func() error {
@@ -131,16 +144,43 @@ func (a *Agent) letGo(ctx context.Context) {
 	draining, cancelDraining := context.WithTimeout(ctx, a.cfg.DrainTimeout*3/4)
 	a.writer.drain(draining)
 	cancelDraining()
-	var resigning sync.WaitGroup
-	for _, s := range a.shards {
-		resigning.Go(func() { _ = s.resign(ctx) }) // in vain: a successor waits for the lease
-	}
-	resigning.Wait()
+	a.resign(ctx)
 	a.presence.leave(context.WithoutCancel(ctx))
 }
 
-// Ready is nil when the agent can serve: it leads every shard, since it can pass nothing on to another leader, the table answers, segments can
-// be stored, and the agent is not draining.
+// resign lets go of what this agent leads, to other agents where there are any. In vain, a successor waits for the lease.
+func (a *Agent) resign(ctx context.Context) {
+	if a.leaders != nil {
+		a.leaders.post(ctx, lead.Drain{})
+		for _, s := range a.shards {
+			a.waitRole(ctx, s.replica, func(r shardlog.Role) bool { return r != shardlog.RoleLeading && r != shardlog.RoleClaiming })
+		}
+		return
+	}
+	var resigning sync.WaitGroup
+	for _, s := range a.shards {
+		resigning.Go(func() { _ = s.replica.Resign(ctx) })
+	}
+	resigning.Wait()
+}
+
+// waitRole waits until the replica has such a role, or ctx ends.
+func (a *Agent) waitRole(ctx context.Context, replica *shardlog.Shard, is func(shardlog.Role) bool) {
+	for {
+		changed := replica.Changed()
+		if is(replica.Status().Role) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Ready is nil when the agent can serve: every shard has a leader that it can ask, the table answers, segments can be stored, and the agent is
+// not draining.
 func (a *Agent) Ready() error {
 	select {
 	case <-a.draining:
@@ -149,24 +189,48 @@ func (a *Agent) Ready() error {
 	}
 	var problems []error
 	for i, s := range a.shards {
-		switch status := s.log.Status(); {
-		case status.Role == shardlog.RoleHalted:
-			problems = append(problems, fmt.Errorf("shard %d: %w", i, status.Fault))
-		case status.Away != nil:
-			problems = append(problems, status.Away)
-		case status.Role == shardlog.RoleStarting || status.Role == shardlog.RoleClaiming || status.Leader.IsZero():
-			problems = append(problems, fmt.Errorf("shard %d has no leader yet", i))
-		case status.Role != shardlog.RoleLeading:
-			problems = append(problems, fmt.Errorf("shard %d is led by agent %s; this one stands by", i, status.Leader))
+		if err := a.shardReady(objectlog.Shard(i), s.log.Status()); err != nil {
+			problems = append(problems, err)
 		}
 	}
 	if err := a.writer.ready(); err != nil {
 		problems = append(problems, err)
 	}
+	if err := a.presence.ready(); err != nil {
+		problems = append(problems, err)
+	}
 	if len(problems) > 0 {
 		return because(Unavailable, errors.Join(problems...))
 	}
+	a.served.Store(true)
 	return nil
+}
+
+// shardReady is nil when the shard can be read here and its leader be asked. While leadership changes hands that goes on: requests wait, and
+// agents that all turned clients away would only make it worse.
+func (a *Agent) shardReady(n objectlog.Shard, status shardlog.Status) error {
+	switch {
+	case status.Role == shardlog.RoleHalted:
+		return fmt.Errorf("shard %d: %w", n, status.Fault)
+	case status.Away != nil:
+		return status.Away
+	case status.Role == shardlog.RoleStarting:
+		return fmt.Errorf("shard %d is not read yet", n)
+	case status.Role == shardlog.RoleLeading:
+		return nil
+	case a.leaders == nil && (status.Leader.IsZero() || status.Role == shardlog.RoleClaiming):
+		return fmt.Errorf("shard %d has no leader yet", n)
+	case a.leaders == nil:
+		return fmt.Errorf("shard %d is led by agent %s; this one reaches no other and stands by", n, status.Leader)
+	}
+	since, boot, ok := a.leaders.unreachable(n)
+	switch {
+	case ok || a.served.Load() && since < 2*a.cfg.Lease:
+		return nil
+	case boot.IsZero():
+		return fmt.Errorf("shard %d has no leader", n)
+	}
+	return fmt.Errorf("shard %d: its leader, agent %s, can't be reached since %s: look at the network between the two", n, boot, since.Round(time.Second))
 }
 
 // Drain makes Ready fail and ends long polls; produce and fetch go on until Run's ctx ends.

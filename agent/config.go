@@ -29,6 +29,9 @@ type Config struct {
 	TableID string
 	// ExclusiveTable says that no other process can have the table open, so leadership is claimed at once.
 	ExclusiveTable bool
+	// Dial makes what reaches other agents, once the cluster is known; nil: there are none, and only shards led here take proposals.
+	Dial  func(Identity) Peers
+	Lease time.Duration // how long a leader that shows no sign of life is watched before it is replaced; default 3 s, 0.5 s to 60 s; the same at all agents
 
 	BufferBytesMax  int64         // records held in memory, uploads included; default 256 MiB
 	SegmentBytesMax int64         // stored size at which a segment is sealed; default 8 MiB
@@ -61,6 +64,7 @@ func (c Config) Validate() error {
 	}
 	within("Shards", int64(c.Shards), 1, 1024)
 	within("Slots", int64(c.Slots), 64, 65536)
+	within("Lease in ms", c.Lease.Milliseconds(), 500, time.Minute.Milliseconds())
 	within("BufferBytesMax", c.BufferBytesMax, 1<<20, 1<<40)
 	within("SegmentBytesMax", c.SegmentBytesMax, 64<<10, 1<<30)
 	within("FlushBurst", int64(c.FlushBurst), 1, 1000)
@@ -90,6 +94,7 @@ func (c Config) withDefaults() Config {
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 30*time.Second)
 	c.BlockCacheBytes = cmp.Or(c.BlockCacheBytes, 256<<20)
 	c.AutoPartitions = cmp.Or(c.AutoPartitions, 1)
+	c.Lease = cmp.Or(c.Lease, 3*time.Second)
 	if c.Wall == nil {
 		c.Wall = func() objectlog.Timestamp { return objectlog.Timestamp(time.Now().UnixMilli()) }
 	}

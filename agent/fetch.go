@@ -84,6 +84,15 @@ func (a *Agent) Fetch(ctx context.Context, r FetchRequest) []FetchedPartition {
 	a.locate(ctx, "fetch", targets)
 	wait, cancel := context.WithTimeout(ctx, r.Wait)
 	defer cancel()
+	if !a.planAll(ctx, targets, r) && r.Wait <= 0 && a.leaders != nil {
+		// Who does not wait for the next entry must not miss what another agent acknowledged before.
+		a.probe(ctx, targets, func(t *target) bool { return t.From >= t.plan.state.HighWatermark })
+		for _, t := range targets {
+			if t.Err != nil {
+				t.Err = t.fault("fetch", t.Err)
+			}
+		}
+	}
 	for !a.planAll(ctx, targets, r) {
 		changed := a.changes(targets)
 		// Planned once more behind taking the channels: what was applied in between does not close them.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/splashdam/splashdam/metadata"
@@ -26,6 +27,7 @@ type AgentInfo struct {
 
 const (
 	heartbeatEvery   = 10 * time.Second
+	heartbeatRetry   = time.Second // behind one that was not decided
 	heartbeatTimeout = 5 * time.Second
 	// sweepEvery is how long an agent's item may stand still until the leader of shard 0 removes it. Nothing but lists of
 	// agents depends on it.
@@ -38,6 +40,16 @@ type presence struct {
 	table metadata.Table
 	info  AgentInfo
 	rev   metadata.Rev // of the newest put; only Open, then heartbeat, then leave use it
+
+	away atomic.Pointer[error] // why the newest beat was not decided; nil: it was
+}
+
+// ready is nil unless the table has not taken the newest heartbeat.
+func (p *presence) ready() error {
+	if err := p.away.Load(); err != nil {
+		return fmt.Errorf("heartbeat: the table does not answer: %w", *err)
+	}
+	return nil
 }
 
 func (p *presence) item() metadata.Item {
@@ -69,17 +81,17 @@ func (p *presence) beat(ctx context.Context) {
 	p.rev++
 	r := p.table.Put(ctx, p.item(), metadata.RevIs(before))
 	switch {
-	case r.Outcome == metadata.Applied:
-		return
 	case r.Outcome == metadata.Refused && r.Current == nil:
 		r = p.table.Put(ctx, p.item(), metadata.If{})
 	case r.Outcome == metadata.Refused:
 		p.rev = r.Current.Rev // an earlier beat of unknown outcome
-	default:
+	case r.Outcome == metadata.Unknown:
 		p.rev = before
 	}
-	if r.Outcome == metadata.Unknown {
+	p.away.Store(nil)
+	if r.Outcome == metadata.Unknown && ctx.Err() != context.Canceled {
 		slog.Warn("heartbeat", "err", r.Err)
+		p.away.Store(&r.Err)
 	}
 }
 
@@ -96,9 +108,10 @@ func (p *presence) leave(ctx context.Context) {
 	}
 }
 
-// heartbeat keeps the agent's item moving and, at the leader of shard 0, removes those that do not.
+// heartbeat keeps the agent's item moving, looks who else is there and, at the leader of shard 0, removes items that do not move.
 func (a *Agent) heartbeat(ctx context.Context) error {
-	tick := time.NewTicker(heartbeatEvery)
+	a.list(ctx)
+	tick := time.NewTimer(heartbeatEvery)
 	defer tick.Stop()
 	var seen map[metadata.Key]metadata.Rev
 	swept := time.Now()
@@ -108,10 +121,33 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		a.presence.beat(ctx)
+		tick.Reset(heartbeatEvery)
+		if a.presence.beat(ctx); a.presence.ready() != nil {
+			tick.Reset(heartbeatRetry)
+			continue
+		}
+		a.list(ctx)
 		if time.Since(swept) >= sweepEvery {
 			swept = time.Now()
 			seen = a.sweep(ctx, seen)
+		}
+	}
+}
+
+// list tells the leaders who else has an item, until the table has answered once.
+func (a *Agent) list(ctx context.Context) {
+	for a.leaders != nil && ctx.Err() == nil {
+		asking, cancel := context.WithTimeout(ctx, heartbeatTimeout)
+		items, err := a.agentItems(asking)
+		cancel()
+		if err == nil {
+			a.leaders.listed(ctx, items)
+			return
+		}
+		slog.Warn("look for other agents", "err", err)
+		select {
+		case <-time.After(heartbeatRetry):
+		case <-ctx.Done():
 		}
 	}
 }
@@ -199,23 +235,28 @@ func (a *Agent) Cluster(ctx context.Context) (ClusterInfo, error) {
 	if a.cfg.AutoCreate {
 		info.AutoPartitions = a.cfg.AutoPartitions
 	}
+	info.Self, info.Shards = a.identity.Boot, a.shardInfos()
 	for _, item := range items {
 		var one AgentInfo
 		if err := json.Unmarshal(item.Value, &one); err != nil {
 			return info, &Error{Op: op, Object: item.Key.SK, Cause: because(Unavailable, err)}
 		}
-		info.Agents = append(info.Agents, AgentStatus{AgentInfo: one})
-	}
-	for i, s := range a.shards {
-		status := s.log.Status()
-		one := ShardInfo{Shard: objectlog.Shard(i), Epoch: status.Epoch, Applied: status.Applied}
-		if !status.Leader.IsZero() {
-			one.Leader = status.Leader.String()
-		}
-		if status.Fault != nil {
-			one.Fault = status.Fault.Error()
-		}
-		info.Shards = append(info.Shards, one)
+		info.Agents = append(info.Agents, a.statusOf(one))
 	}
 	return info, nil
+}
+
+// statusOf puts beside an agent's item what it said last.
+func (a *Agent) statusOf(one AgentInfo) AgentStatus {
+	s := AgentStatus{AgentInfo: one, Heard: -1}
+	said := Greeting{}
+	switch boot, err := objectlog.ParseUUID(one.Boot); {
+	case err != nil:
+	case boot == a.identity.Boot:
+		s.Heard, said = 0, a.greeting()
+	case a.leaders != nil:
+		said, s.Heard = a.leaders.last(boot)
+	}
+	s.Draining, s.Problem, s.Shards = said.Draining, said.Problem, said.Shards
+	return s
 }

@@ -338,6 +338,9 @@ func (a *Agent) proposeUntil(ctx context.Context, shard objectlog.Shard, c metad
 	cause := Unavailable // until a proposal may have been appended
 	for {
 		receipt, err := a.shards[shard].log.Propose(ctx, []metadata.Command{c})
+		if err == nil { // what comes next reads its own write
+			err = a.waitApplied(ctx, shard, receipt.Seq)
+		}
 		switch {
 		case err == nil:
 			if refused, ok := receipt.Results[0].(error); ok {
@@ -354,6 +357,25 @@ func (a *Agent) proposeUntil(ctx context.Context, shard objectlog.Shard, c metad
 		case <-time.After(proposeRetry):
 		case <-ctx.Done():
 			return nil, because(cause, err)
+		}
+	}
+}
+
+// waitApplied waits until the applied state here has come to the entry: the leader may be another agent.
+func (a *Agent) waitApplied(ctx context.Context, shard objectlog.Shard, seq metadata.Seq) error {
+	for log := a.shards[shard].log; ; {
+		changed := log.Changed()
+		status := log.Status()
+		if status.Applied >= seq {
+			return nil
+		}
+		if status.Fault != nil {
+			return status.Fault
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: wait for seq %d of shard %d: %w", shardlog.ErrUnknown, seq, shard, context.Cause(ctx))
 		}
 	}
 }

@@ -1,0 +1,291 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/splashdam/splashdam/agent/lead"
+	"github.com/splashdam/splashdam/metadata"
+	"github.com/splashdam/splashdam/metadata/shardlog"
+	"github.com/splashdam/splashdam/objectlog"
+)
+
+// pingTimeout is far more than a greeting takes, and less than the lease: who does not answer in time is as good as away.
+const pingTimeout = time.Second
+
+// leaders drives a lead.Core: it greets the other agents, follows the leaders among them, and hands leadership on.
+type leaders struct {
+	peers    Peers
+	own      lead.Peer
+	shards   []shard
+	lease    time.Duration
+	start    time.Time // of the core's monotonic clock
+	greeting func() Greeting
+
+	inbox   chan lead.Event
+	done    chan struct{}                          // closed when run is over
+	streams map[objectlog.Shard]context.CancelFunc // owned by run
+	effects sync.WaitGroup
+
+	mu      sync.Mutex
+	core    *lead.Core
+	agents  map[objectlog.UUID]AgentInfo // known, by boot
+	said    map[objectlog.UUID]Greeting  // the newest of each
+	tenures []tenure                     // by shard
+}
+
+// tenure is the time in which a shard has one leader, or none, as far as is known here.
+type tenure struct {
+	boot  objectlog.UUID // zero: nobody is known
+	since time.Duration
+	ended chan struct{} // closed when another one begins
+}
+
+func newLeaders(cfg Config, own AgentInfo, boot objectlog.UUID, shards []shard, peers Peers) *leaders {
+	self := lead.Peer{Boot: boot, Name: placeOf(own)}
+	l := &leaders{peers: peers, own: self, shards: shards, lease: cfg.Lease, start: time.Now(), inbox: make(chan lead.Event), done: make(chan struct{}),
+		streams: make(map[objectlog.Shard]context.CancelFunc), agents: map[objectlog.UUID]AgentInfo{boot: own}, said: make(map[objectlog.UUID]Greeting),
+		core: lead.New(lead.Config{Self: self, Shards: len(shards), Lease: cfg.Lease, Random: cfg.Random})}
+	for range shards {
+		l.tenures = append(l.tenures, tenure{ended: make(chan struct{})})
+	}
+	return l
+}
+
+// placeOf names the place where an agent runs: its next run there has the same name.
+func placeOf(a AgentInfo) string { return a.Host + " " + a.PeerAddress }
+
+// run drives the core until ctx ends, and returns when everything it started is over.
+func (l *leaders) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer l.effects.Wait()
+	defer close(l.done)
+	defer cancel()
+	for i := range l.shards {
+		l.effects.Go(func() { l.watch(ctx, objectlog.Shard(i)) })
+	}
+	wake := time.NewTimer(0)
+	defer wake.Stop()
+	for {
+		var e lead.Event = lead.Tick{}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-wake.C:
+		case e = <-l.inbox:
+		}
+		for _, f := range l.step(e) {
+			l.dispatch(ctx, f)
+		}
+		if at, ok := l.core.NextWake(); ok {
+			wake.Reset(at - l.mono())
+		} else {
+			wake.Stop()
+		}
+	}
+}
+
+func (l *leaders) mono() time.Duration { return time.Since(l.start) + 1 }
+
+// step steps the core and ends the tenures that are over.
+func (l *leaders) step(e lead.Event) []lead.Effect {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	effects := l.core.Step(l.mono(), e)
+	for i := range l.tenures {
+		t := &l.tenures[i]
+		if boot, _ := l.core.Leader(objectlog.Shard(i)); boot != t.boot {
+			close(t.ended)
+			*t = tenure{boot: boot, since: l.mono(), ended: make(chan struct{})}
+		}
+	}
+	return effects
+}
+
+// post hands an event to run.
+func (l *leaders) post(ctx context.Context, e lead.Event) {
+	select {
+	case l.inbox <- e:
+	case <-l.done:
+	case <-ctx.Done():
+	}
+}
+
+func (l *leaders) dispatch(ctx context.Context, e lead.Effect) {
+	switch e := e.(type) {
+	case lead.Ping:
+		l.effects.Go(func() { l.ping(ctx, e.Boot) })
+	case lead.Tell:
+		_ = l.shards[e.Shard].replica.Tell(ctx, e.Event) // in vain only when the replica is at its end too
+	case lead.HandOff:
+		l.effects.Go(func() { l.handOff(ctx, e) })
+	case lead.Follow:
+		if stop := l.streams[e.Shard]; stop != nil {
+			stop()
+			delete(l.streams, e.Shard)
+		}
+		if to, ok := l.agent(e.Boot); ok {
+			streaming, stop := context.WithCancel(ctx)
+			l.streams[e.Shard] = stop
+			l.effects.Go(func() { l.follow(streaming, e.Shard, to) })
+		}
+	}
+}
+
+// watch tells the core how the own replica fares.
+func (l *leaders) watch(ctx context.Context, s objectlog.Shard) {
+	replica, told := l.shards[s].replica, shardlog.Status{}
+	for first := true; ctx.Err() == nil; first = false {
+		changed := replica.Changed()
+		now := replica.Status()
+		if first || now.Role != told.Role || now.Epoch != told.Epoch || now.Leader != told.Leader || now.Renewed != told.Renewed {
+			told = now
+			l.post(ctx, lead.Moved{Shard: s, Status: now})
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (l *leaders) agent(boot objectlog.UUID) (AgentInfo, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a, ok := l.agents[boot]
+	return a, ok && boot != l.own.Boot
+}
+
+// ping greets one agent and tells the core how that went.
+func (l *leaders) ping(ctx context.Context, boot objectlog.UUID) {
+	to, ok := l.agent(boot)
+	if !ok {
+		l.post(ctx, lead.Failed{Boot: boot})
+		return
+	}
+	calling, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	answer, err := l.peers.Ping(calling, to.PeerAddress, l.greeting())
+	switch {
+	case err == nil && answer.Agent.Boot == boot.String():
+		l.heard(ctx, answer)
+	case err == nil:
+		l.heard(ctx, answer)
+		l.post(ctx, lead.Failed{Boot: boot, Gone: true})
+	default:
+		if errors.Is(err, ErrStranger) {
+			slog.Warn("greet agent", "agent", boot, "address", to.PeerAddress, "err", err)
+		}
+		l.post(ctx, lead.Failed{Boot: boot, Refused: errors.Is(err, ErrRefused)})
+	}
+}
+
+// heard takes another agent's greeting.
+func (l *leaders) heard(ctx context.Context, g Greeting) {
+	boot, err := objectlog.ParseUUID(g.Agent.Boot)
+	if err != nil || boot == l.own.Boot {
+		return
+	}
+	e := lead.Heard{Peer: lead.Peer{Boot: boot, Name: placeOf(g.Agent)}, Draining: g.Draining, Reports: make([]lead.Report, len(l.shards))}
+	for i := range min(len(e.Reports), len(g.Shards)) {
+		s := g.Shards[i]
+		leader, _ := objectlog.ParseUUID(s.Leader) // empty: zero
+		e.Reports[i] = lead.Report{Leads: s.Leads, Epoch: s.Epoch, Leader: leader, Applied: s.Applied}
+	}
+	l.mu.Lock()
+	l.agents[boot], l.said[boot] = g.Agent, g
+	l.mu.Unlock()
+	l.post(ctx, e)
+}
+
+// listed takes the table's list of agents.
+func (l *leaders) listed(ctx context.Context, items []metadata.Item) {
+	var e lead.Listed
+	there := map[objectlog.UUID]bool{l.own.Boot: true}
+	l.mu.Lock()
+	for _, item := range items {
+		var info AgentInfo
+		if json.Unmarshal(item.Value, &info) != nil {
+			continue
+		}
+		boot, err := objectlog.ParseUUID(info.Boot)
+		if err != nil || boot == l.own.Boot || info.PeerAddress == "" {
+			continue
+		}
+		l.agents[boot], there[boot] = info, true
+		e.Peers = append(e.Peers, lead.Peer{Boot: boot, Name: placeOf(info)})
+	}
+	for boot := range l.agents {
+		if _, ago := l.core.Reached(boot, l.mono()); !there[boot] && ago > sweepEvery {
+			delete(l.agents, boot)
+			delete(l.said, boot)
+		}
+	}
+	l.mu.Unlock()
+	l.post(ctx, e)
+}
+
+// handOff lets go of a shard and offers it to another agent. That one hears of it at once instead of watching the lease.
+func (l *leaders) handOff(ctx context.Context, e lead.HandOff) {
+	replica := l.shards[e.Shard].replica
+	epoch := replica.Status().Epoch
+	err := replica.Resign(ctx)
+	if to, ok := l.agent(e.To); err == nil && ok {
+		if err := l.peers.HandOff(ctx, to, e.Shard, epoch); err != nil {
+			slog.Warn("offer shard", "shard", e.Shard, "to", e.To, "err", err) // it finds the lease without a holder a moment later
+		}
+	}
+	l.post(ctx, lead.HandedOff{Shard: e.Shard, Err: err})
+}
+
+// leader answers the shard's tenure as it is known now.
+func (l *leaders) leader(s objectlog.Shard) (tenure, AgentInfo) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.tenures[s]
+	return t, l.agents[t.boot]
+}
+
+// unreachable says since when the shard's leader can't be asked; ok: it can.
+func (l *leaders) unreachable(s objectlog.Shard) (since time.Duration, boot objectlog.UUID, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.tenures[s]
+	if t.boot.IsZero() {
+		return l.mono() - t.since, t.boot, false
+	}
+	if t.boot == l.own.Boot {
+		return 0, t.boot, true
+	}
+	reached, ago := l.core.Reached(t.boot, l.mono())
+	return min(ago, l.mono()-t.since), t.boot, reached
+}
+
+// zoneOf answers the agents that are alive in a zone.
+func (l *leaders) live() map[objectlog.UUID]AgentInfo {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	live := make(map[objectlog.UUID]AgentInfo)
+	for _, p := range l.core.Live() {
+		if info, ok := l.agents[p.Boot]; ok {
+			live[p.Boot] = info
+		}
+	}
+	return live
+}
+
+// last answers what the agent said last, and how long ago; negative: it was never heard.
+func (l *leaders) last(boot objectlog.UUID) (Greeting, time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	g, ok := l.said[boot]
+	if !ok {
+		return Greeting{}, -1
+	}
+	_, ago := l.core.Reached(boot, l.mono())
+	return g, ago
+}

@@ -1,0 +1,97 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/splashdam/splashdam/metadata"
+	"github.com/splashdam/splashdam/metadata/shardlog"
+	"github.com/splashdam/splashdam/objectlog"
+)
+
+const (
+	// routeRetry is how long a proposal that no leader took waits, unless another leader is known before.
+	routeRetry = 50 * time.Millisecond
+	// routeGrace is how long a leader that was replaced may still answer for what it was sent.
+	routeGrace = 250 * time.Millisecond
+)
+
+// routed is a shard log whose proposals go to the leader, whichever agent that is. All else is the own replica's.
+type routed struct {
+	*shardlog.Shard
+	shard   objectlog.Shard
+	leaders *leaders
+}
+
+// Propose implements shardlog.Log: it looks for the leader until ctx ends.
+func (r routed) Propose(ctx context.Context, commands []metadata.Command) (shardlog.Receipt, error) {
+	for {
+		t, to := r.leaders.leader(r.shard)
+		receipt, err := r.at(ctx, t, to, commands)
+		if !errors.Is(err, shardlog.ErrNotLeader) {
+			return receipt, err
+		}
+		retry := time.NewTimer(routeRetry)
+		select {
+		case <-t.ended:
+		case <-retry.C:
+		case <-ctx.Done():
+			retry.Stop()
+			return receipt, err
+		}
+		retry.Stop()
+	}
+}
+
+// at proposes to the leader of a tenure. When the tenure ends meanwhile, whoever is asked may be cut off and never answer: then the outcome is
+// unknown.
+func (r routed) at(ctx context.Context, t tenure, to AgentInfo, commands []metadata.Command) (shardlog.Receipt, error) {
+	if t.boot.IsZero() {
+		return shardlog.Receipt{}, fmt.Errorf("propose to shard %d: no leader is known: %w", r.shard, shardlog.ErrNotLeader)
+	}
+	asking, stop := context.WithCancel(ctx)
+	defer stop()
+	answered := make(chan struct{})
+	defer close(answered)
+	go func() {
+		select {
+		case <-t.ended:
+		case <-answered:
+			return
+		}
+		select {
+		case <-time.After(routeGrace):
+			stop()
+		case <-answered:
+		}
+	}()
+	if t.boot == r.leaders.own.Boot {
+		return r.Shard.Propose(asking, commands)
+	}
+	receipt, err := r.leaders.peers.Propose(asking, to, r.shard, commands)
+	switch {
+	case err == nil && len(receipt.Results) != len(commands):
+		return shardlog.Receipt{}, fmt.Errorf("propose to shard %d at agent %s: %d results for %d commands: %w", r.shard, t.boot, len(receipt.Results), len(commands), shardlog.ErrUnknown)
+	case errors.Is(err, ErrRefused), errors.Is(err, ErrStranger): // nothing was done there
+		return receipt, fmt.Errorf("propose to shard %d: %w: %w", r.shard, shardlog.ErrNotLeader, err)
+	}
+	return receipt, err
+}
+
+// ProposeHere appends to a shard that this very agent leads; shardlog.ErrNotLeader otherwise. It is what other agents ask for, and passes
+// nothing on: so no proposal runs in circles.
+func (a *Agent) ProposeHere(ctx context.Context, s objectlog.Shard, commands []metadata.Command) (shardlog.Receipt, error) {
+	if err := a.checkShard(s); err != nil {
+		return shardlog.Receipt{}, err
+	}
+	return a.shards[s].replica.Propose(ctx, commands)
+}
+
+func (a *Agent) checkShard(s objectlog.Shard) error {
+	if s < 0 || int(s) >= len(a.shards) {
+		return because(InvalidRequest, fmt.Errorf("shard %d: the cluster has %d", s, len(a.shards)))
+	}
+	return nil
+}
