@@ -36,9 +36,9 @@ func (c *Client) AppendAt(ctx context.Context, topic string, partition Partition
 		if failed == nil {
 			return at, nil
 		}
-		maybe = maybe || !failed.definite
+		maybe = maybe || !c.heed(failed).definite
 		again := !failed.definite || failed.Retriable
-		if !again || pause(ctx, c.cfg.delay(attempt, failed.RetryAfter)) != nil {
+		if !again || pause(ctx, c.cfg.delayAfter(attempt, failed)) != nil {
 			if maybe {
 				return NoOffset, unknownOutcome(op, failed)
 			}

@@ -89,8 +89,8 @@ func read[Req, Res any](ctx context.Context, c *Client, op string, fn func(conte
 		if err == nil {
 			return res, nil
 		}
-		e := errorOf(op, err)
-		if !e.Retriable || pause(ctx, c.cfg.delay(attempt, e.RetryAfter)) != nil {
+		e := c.heed(errorOf(op, err))
+		if !e.Retriable || pause(ctx, c.cfg.delayAfter(attempt, e)) != nil {
 			return nil, e
 		}
 	}
@@ -109,11 +109,11 @@ func change[Req, Res any](ctx context.Context, c *Client, op string, fn func(con
 		if err == nil {
 			return res, nil
 		}
-		e := errorOf(op, err)
+		e := c.heed(errorOf(op, err))
 		if !e.definite && !neverSent(err) {
 			return nil, unknownOutcome(op, e)
 		}
-		if !e.Retriable || pause(ctx, c.cfg.delay(attempt, e.RetryAfter)) != nil {
+		if !e.Retriable || pause(ctx, c.cfg.delayAfter(attempt, e)) != nil {
 			return nil, e
 		}
 	}
@@ -130,6 +130,14 @@ func (c Config) delay(attempt int, retryAfter time.Duration) time.Duration {
 	top := min(c.RetryDelayMin<<min(attempt, 20), c.RetryDelayMax)
 	d := c.RetryDelayMin/2 + rand.N(top)
 	return max(min(d, c.RetryDelayMax), retryAfter)
+}
+
+// delayAfter is the wait behind an error. An agent that is about to stop sends the client to another one, which need not be waited for.
+func (c Config) delayAfter(attempt int, e *Error) time.Duration {
+	if attempt == 0 && e.Reason == reasonDraining {
+		return 0
+	}
+	return c.delay(attempt, e.RetryAfter)
 }
 
 // pause waits for d or the end of ctx. Where ctx would end first it does not wait at all.

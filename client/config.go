@@ -25,6 +25,9 @@ type Config struct {
 	// Addresses are host:port of agents or of a load balancer before them; default 127.0.0.1:4510. A client stays at one
 	// address, the first at random, and goes on to the next when a call finds it unreachable.
 	Addresses []string
+	// Zone is where this client runs, in the words of the agents' setting zone. When set, agents of that zone that can be reached at their
+	// own client addresses are used first, found out anew with each generation of connections; Addresses come behind them. At most 64 characters.
+	Zone string
 	// TLS, when set, is used for https; nil: plain http. NextProtos is filled in.
 	TLS *tls.Config
 	// HTTP is the version; default HTTPAuto.
@@ -65,6 +68,9 @@ func (c Config) Validate() error {
 		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" {
 			errs = append(errs, fmt.Errorf("Addresses[%d] %q: want host:port", i, a))
 		}
+	}
+	if len(c.Zone) > 64 {
+		errs = append(errs, fmt.Errorf("Zone %q: want at most 64 characters", c.Zone))
 	}
 	if c.HTTP > HTTP1 {
 		errs = append(errs, fmt.Errorf("HTTP %d: want HTTPAuto, HTTP2 or HTTP1", c.HTTP))

@@ -454,7 +454,7 @@ func (c *Consumer) fetchAgain(cur *cursor, from Offset, err error) {
 		c.setError(cur, err)
 		return
 	}
-	c.backOff(cur, err, 0)
+	c.backOff(cur, err, c.c.cfg.delay(cur.attempt, 0))
 }
 
 func (c *Consumer) processed(r Record) {

@@ -134,7 +134,16 @@ func definiteCode(d *splashdamv1.ErrorDetail) bool {
 const (
 	kafkaTimedOut  = 7
 	reasonTimedOut = "REQUEST_TIMED_OUT"
+	reasonDraining = "DRAINING" // the agent is about to stop, and did nothing
 )
+
+// heed answers e, and leaves an agent that says that it is about to stop.
+func (c *Client) heed(e *Error) *Error {
+	if e.Reason == reasonDraining {
+		c.transport.moveOn()
+	}
+	return e
+}
 
 // unknownOutcome reports that op may or may not have happened; last is what the last attempt met.
 func unknownOutcome(op string, last *Error) *Error {

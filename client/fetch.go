@@ -251,8 +251,8 @@ func (c *Consumer) deliver(cl claim, p *splashdamv1.FetchResponse_Partition) {
 // failed decides what an error means for a partition: another attempt, or that Poll is told.
 func (c *Consumer) failed(cl claim, e *Error) {
 	cur := cl.cur
-	if e.Retriable || e.Code == "deadline_exceeded" {
-		c.backOff(cur, e, e.RetryAfter)
+	if c.c.heed(e); e.Retriable || e.Code == "deadline_exceeded" {
+		c.backOff(cur, e, c.c.cfg.delayAfter(cur.attempt, e))
 		return
 	}
 	// It takes its place behind what was fetched before, which is still good.
@@ -265,9 +265,8 @@ func (c *Consumer) failed(cl claim, e *Error) {
 var never = time.Unix(1<<40, 0)
 
 // backOff delays the next fetch of the partition.
-func (c *Consumer) backOff(cur *cursor, err error, retryAfter time.Duration) {
+func (c *Consumer) backOff(cur *cursor, err error, d time.Duration) {
 	c.last = err
-	d := c.c.cfg.delay(cur.attempt, retryAfter)
 	cur.attempt++
 	cur.retryAt = time.Now().Add(d)
 	time.AfterFunc(d, func() {

@@ -388,7 +388,11 @@ func (q *queue) backOff(b *batch, a answer, now time.Time) {
 	if b != q.head() && a.retryAfter == 0 {
 		return
 	}
-	q.retryAt = now.Add(q.delay(q.attempt, a.retryAfter))
+	wait := q.delay(q.attempt, a.retryAfter)
+	if q.attempt == 0 && a.err != nil && a.err.Reason == reasonDraining {
+		wait = 0 // at another agent
+	}
+	q.retryAt = now.Add(wait)
 	q.attempt++
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"time"
 
@@ -142,7 +141,7 @@ func (p *Producer) identify(q *queue) {
 		res, err := p.c.log.InitProducer(ctx, req)
 		cancel()
 		if err != nil {
-			failed = errorOf("init producer", err)
+			failed = p.c.heed(errorOf("init producer", err))
 		} else {
 			got := res.GetProducer()
 			current = identity{id: objectlog.ProducerID(got.GetId()), epoch: int16(got.GetEpoch()), set: true}
@@ -162,7 +161,7 @@ func (p *Producer) identify(q *queue) {
 			p.identity = identity{} // this id can't go on: ask for a new one
 		}
 		q.last = failed
-		q.backOff(q.head(), answer{retryAfter: failed.RetryAfter}, time.Now())
+		q.backOff(q.head(), answer{err: failed, retryAfter: failed.RetryAfter}, time.Now())
 	}
 }
 
@@ -257,11 +256,10 @@ func (p *Producer) settle(f *flight, s sentBatch, a answer) {
 
 // judgeCall is the verdict on a batch whose whole request failed.
 func (p *Producer) judgeCall(s sentBatch, err error) answer {
-	of := *errorOf(s.q.op(), err)
+	of := *p.c.heed(errorOf(s.q.op(), err))
 	of.Op = s.q.op()
 	e := &of
-	var dial *net.OpError
-	if errors.As(err, &dial) && dial.Op == "dial" || errors.Is(err, errNoStreams) {
+	if neverSent(err) || errors.Is(err, errNoStreams) {
 		return answer{verdict: busy, err: e} // nothing went out
 	}
 	return judgeError(e)
@@ -270,7 +268,7 @@ func (p *Producer) judgeCall(s sentBatch, err error) answer {
 // judge is the verdict of an agent's result.
 func (p *Producer) judge(s sentBatch, r *splashdamv1.ProduceResponse_Result) answer {
 	if d := r.GetError(); d != nil {
-		return judgeError(errorOfDetail(s.q.op(), d))
+		return judgeError(p.c.heed(errorOfDetail(s.q.op(), d)))
 	}
 	o := outcome{base: NoOffset, duplicate: r.GetDuplicate(), appendTime: timeOf(r.GetAppendTime())}
 	if positions := r.GetPositions(); len(positions) > 0 && positions[0].Offset != nil {

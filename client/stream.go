@@ -150,6 +150,7 @@ func (p *Producer) streamEnded(s *stream, err error) {
 	if errors.Is(err, io.EOF) {
 		err = fmt.Errorf("produce stream ended by the agent: %w", io.ErrUnexpectedEOF)
 	}
+	drains := p.c.heed(errorOf("produce", err)).Reason == reasonDraining
 	p.mu.Lock()
 	s.watch.Stop()
 	flights := s.flights
@@ -157,7 +158,7 @@ func (p *Producer) streamEnded(s *stream, err error) {
 	if p.stream == s {
 		p.stream = nil
 	}
-	if !s.answered && !s.closing {
+	if !s.answered && !s.closing && !drains && !neverSent(err) {
 		p.deadStreams++
 	}
 	if errors.Is(err, errNoStreams) || connectCode(err) == connect.CodeUnimplemented || p.deadStreams >= deadStreamsMax {

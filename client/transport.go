@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,23 +22,30 @@ type transport struct {
 	cfg    Config
 	scheme string
 
-	mu      sync.Mutex
-	current int // index of the address in use
-	set     *connections
+	mu        sync.Mutex
+	addresses []string // in the order in which they are tried: near ones first, then those of the configuration
+	near      int      // how many of them are of agents in the client's zone
+	current   int      // index of the address in use
+	set       *connections
 }
 
 // connections is one generation of connections.
 type connections struct {
 	h1, h2  *http.Transport
-	replace time.Time
+	born    time.Time
+	replace time.Time       // under transport.mu
 	plain   map[string]bool // by address: probed, and whether it speaks HTTP/1.1 only; under transport.mu
 }
+
+// moveEvery is how long fresh connections are kept at least when an agent that stops sends the client to another one: all
+// calls that were under way there say so, but one move is enough.
+const moveEvery = 100 * time.Millisecond
 
 // errNoStreams is answered to a stream over HTTP/1.1.
 var errNoStreams = errors.New("no streams over HTTP/1.1")
 
 func newTransport(cfg Config) *transport {
-	t := &transport{cfg: cfg, scheme: "http", current: rand.IntN(len(cfg.Addresses))}
+	t := &transport{cfg: cfg, scheme: "http", addresses: shuffled(cfg.Addresses)}
 	if cfg.TLS != nil {
 		t.scheme = "https"
 	}
@@ -49,8 +57,16 @@ func (t *transport) base() string { return t.scheme + "://splashdam" }
 
 // RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	set, at := t.pick()
-	address := t.cfg.Addresses[at]
+	set, address := t.pick(r.Context())
+	res, err := t.send(set, address, r)
+	if err != nil && r.Context().Err() == nil {
+		t.leave(address, err)
+	}
+	return res, err
+}
+
+// send sends the request to the address, and takes a page of what is before the agents for an error.
+func (t *transport) send(set *connections, address string, r *http.Request) (*http.Response, error) {
 	rt, err := t.version(r.Context(), set, address)
 	if err == nil && rt == set.h1 && strings.HasSuffix(r.URL.Path, "/ProduceStream") {
 		err = errNoStreams
@@ -59,17 +75,34 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		if r.Body != nil {
 			_ = r.Body.Close()
 		}
-		t.leave(at, err)
 		return nil, err
 	}
 	r = r.Clone(r.Context())
 	r.URL.Host, r.Host = address, address
 	r.Header.Set("User-Agent", t.cfg.UserAgent)
 	res, err := rt.RoundTrip(r)
-	if err != nil && r.Context().Err() == nil {
-		t.leave(at, err)
+	if err == nil && isGatewayPage(res) {
+		_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 1<<16)) // so that the connection can be used again
+		_ = res.Body.Close()
+		return nil, &gatewayError{address: address, status: res.Status}
 	}
 	return res, err
+}
+
+// gatewayError is what a load balancer or proxy says of the agents behind it. The request may have reached one.
+type gatewayError struct{ address, status string }
+
+func (e *gatewayError) Error() string {
+	return e.address + " answered " + e.status + ", which is not an agent's answer"
+}
+
+// isGatewayPage says whether something before the agents answered, for want of one: theirs have a content type of a protocol.
+func isGatewayPage(res *http.Response) bool {
+	switch res.StatusCode {
+	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return !strings.HasPrefix(res.Header.Get("Content-Type"), "application/")
+	}
+	return false
 }
 
 func (t *transport) closeIdle() {
@@ -81,31 +114,63 @@ func (t *transport) closeIdle() {
 	}
 }
 
-// pick answers the connections and the address for one request.
-func (t *transport) pick() (*connections, int) {
+// pick answers the connections and the address for one request. The first one of a generation asks for agents in the zone.
+func (t *transport) pick(ctx context.Context) (*connections, string) {
 	t.mu.Lock()
-	old := t.set
-	now := time.Now()
-	if old == nil || now.After(old.replace) {
+	old, now := t.set, time.Now()
+	fresh := old == nil || now.After(old.replace)
+	if fresh {
 		t.set = t.connect(now)
 	}
-	set, at := t.set, t.current
+	set, address := t.set, t.addresses[t.current]
 	t.mu.Unlock()
-	if old != nil && old != set {
+	if fresh && old != nil {
 		old.closeIdle()
 	}
-	return set, at
+	if fresh && t.cfg.Zone != "" {
+		address = t.lookAround(ctx, set, address)
+	}
+	return set, address
 }
 
 // leave goes on to the next address, unless another request has already done so.
-func (t *transport) leave(at int, err error) {
+func (t *transport) leave(address string, err error) {
 	if errors.Is(err, errNoStreams) || errors.Is(err, context.Canceled) {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.current == at {
-		t.current = (at + 1) % len(t.cfg.Addresses)
+	if t.addresses[t.current] == address {
+		t.next(time.Now())
+	}
+}
+
+// moveOn leaves an agent that is about to stop: by fresh connections, which a load balancer leads to another one, and to the next address.
+func (t *transport) moveOn() {
+	t.mu.Lock()
+	old, now := t.set, time.Now()
+	if old == nil || now.Sub(old.born) < moveEvery {
+		t.mu.Unlock()
+		return
+	}
+	t.set = t.connect(now)
+	t.next(now)
+	t.mu.Unlock()
+	old.closeIdle()
+}
+
+// next makes the next address the current one. Who leaves an agent of the zone looks for others before long. The lock is held.
+func (t *transport) next(now time.Time) {
+	if t.current < t.near {
+		t.set.hasten(now)
+	}
+	t.current = (t.current + 1) % len(t.addresses)
+}
+
+// hasten brings the next generation forward, so that agents of the zone are looked for soon.
+func (c *connections) hasten(now time.Time) {
+	if soon := now.Add(lookAgain); soon.Before(c.replace) {
+		c.replace = soon
 	}
 }
 
@@ -170,7 +235,7 @@ func (t *transport) probe(ctx context.Context, set *connections, address string)
 // connect makes the next generation; nothing is dialled yet.
 func (t *transport) connect(now time.Time) *connections {
 	age := t.cfg.ConnectionAge*4/5 + rand.N(t.cfg.ConnectionAge*2/5)
-	return &connections{h1: t.over(false), h2: t.over(true), replace: now.Add(age), plain: make(map[string]bool)}
+	return &connections{h1: t.over(false), h2: t.over(true), born: now, replace: now.Add(age), plain: make(map[string]bool)}
 }
 
 func (t *transport) over(two bool) *http.Transport {
@@ -206,4 +271,10 @@ func (t *transport) over(two bool) *http.Transport {
 func (c *connections) closeIdle() {
 	c.h1.CloseIdleConnections()
 	c.h2.CloseIdleConnections()
+}
+
+func shuffled(list []string) []string {
+	list = slices.Clone(list)
+	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	return list
 }

@@ -51,10 +51,7 @@ func (c *Core) checkpoint(full bool) {
 	name := objectlog.SnapshotName{Shard: c.cfg.Shard, Epoch: c.epoch, Seq: int64(c.tip.seq), Random: uint32(c.cfg.Random())}
 	c.snap = &checkpoint{id: c.nextID(), at: pointer{name: name, hash: c.tip.hash}, since: c.since}
 	e := StoreSnapshot{ID: c.snap.id, Name: name, Nonce: objectlog.NewUUID(c.cfg.Random), ring: c.lease.ring, tip: c.tip}
-	for _, r := range c.machines {
-		e.names = append(e.names, r.Name)
-		e.views = append(e.views, r.Machine.View())
-	}
+	e.names, e.views = c.views()
 	c.emit(e)
 }
 
@@ -92,7 +89,7 @@ func (c *Core) movePointer() {
 
 // pointerMoved: the put of the lease item is confirmed, and only now the limit moves.
 func (c *Core) pointerMoved(s *checkpoint, replaced pointer) {
-	c.snap = nil
+	c.snap, c.moved = nil, c.now.Mono
 	c.since -= s.since
 	c.change, c.armed[timerChange] = 0, 0
 	if replaced.exists() {

@@ -97,6 +97,10 @@ type Core struct {
 	late   bool          // the alarm about late snapshots was given
 
 	unstored time.Duration // when the alarm about a snapshot that was not stored was given; 0: the newest one was
+	moved    time.Duration // when the newest move of the snapshot pointers in this tenure was confirmed; 0: there was none
+
+	prints  fingerprints
+	applied []Committed // by the newest step
 }
 
 // New is a replica that knows nothing yet. The machines are in their initial state. It panics when kinds overlap, which is a mistake of
@@ -133,7 +137,7 @@ func (c Config) withDefaults() Config {
 
 // Step takes one event at one time and answers what is to be done. now.Mono never falls.
 func (c *Core) Step(now Now, e Event) []Effect {
-	c.now, c.effects = now, nil
+	c.now, c.effects, c.applied = now, nil, nil
 	for t := range c.armed {
 		if c.armed[t] <= now.Mono {
 			c.armed[t] = 0
@@ -165,6 +169,10 @@ func (c *Core) Step(now Now, e Event) []Effect {
 		c.lookAgain()
 	case Resign:
 		c.onResign()
+	case StateHashed:
+		c.onStateHashed(e)
+	case Compared:
+		c.onCompared(e)
 	}
 	c.advance()
 	return c.effects
@@ -209,7 +217,11 @@ func (c *Core) NextWake() (at time.Duration, ok bool) {
 
 // Status describes the replica at a time.
 func (c *Core) Status(mono time.Duration) Status {
-	s := Status{Epoch: max(c.lease.epoch, c.tip.epoch), Leader: c.lease.holder, Applied: c.tip.seq, Snapshot: c.lease.cur.seq(), Fault: c.fault}
+	s := Status{Epoch: max(c.lease.epoch, c.tip.epoch), Leader: c.lease.holder, Applied: c.tip.seq, Snapshot: c.lease.cur.seq(),
+		Slots: c.lease.slots, Used: int(max(0, min(c.tip.seq-c.lease.prev.seq(), c.slots()))), SnapshotAge: -1, Fault: c.fault}
+	if c.moved > 0 {
+		s.SnapshotAge = mono - c.moved
+	}
 	switch {
 	case c.phase == phaseHalted:
 		s.Role = RoleHalted
@@ -262,11 +274,11 @@ func (c *Core) chance(d time.Duration) time.Duration {
 }
 
 // halt stops the shard for good and says what a person needs to know.
-func (c *Core) halt(item, want, found, remedy string) {
+func (c *Core) halt(why error) {
 	if c.phase == phaseHalted {
 		return
 	}
-	c.fault = fmt.Errorf("shard %d: %s: want %s, found %s; %s: %w", c.cfg.Shard, item, want, found, remedy, ErrHalted)
+	c.fault = fmt.Errorf("shard %d: %w: %w", c.cfg.Shard, why, ErrHalted)
 	c.phase = phaseHalted
 	c.stopLeading(c.fault)
 	c.put, c.mine = nil, false
@@ -297,7 +309,7 @@ func (c *Core) stopLeading(why error) {
 	for _, p := range c.queue {
 		c.emit(Decided{ID: p.ID, Err: never})
 	}
-	c.append, c.queue, c.snap, c.resigning = nil, nil, nil, false
+	c.append, c.queue, c.snap, c.resigning, c.moved = nil, nil, nil, false, 0
 	for _, t := range []timer{timerAppend, timerSnapshot, timerChange, timerPace} {
 		c.armed[t] = 0
 	}

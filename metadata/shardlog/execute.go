@@ -48,6 +48,8 @@ func (s *Shard) execute(ctx context.Context, e Effect) Event {
 	case StoreSnapshot:
 		body, err := s.storeSnapshot(ctx, e)
 		return SnapshotStored{ID: e.ID, Body: body, Err: err}
+	case HashState:
+		return StateHashed{ID: e.ID, Hash: e.Hash()}
 	case DeleteSnapshots:
 		if err := s.deleteSnapshots(ctx, e); err != nil && ctx.Err() == nil {
 			slog.WarnContext(ctx, "delete snapshots", "shard", s.shard, "error", err)

@@ -129,8 +129,11 @@ func (c *Core) adopt(item metadata.Item, floor metadata.Rev) bool {
 	return true
 }
 
-func (c *Core) haltLease(want, found string) {
-	c.halt("lease item "+metadata.LeaseKey(c.cfg.Shard).PK, want, found, "compare the table with a backup, or restore it into a new ring")
+func (c *Core) haltLease(want, found string) { c.halt(leaseDamage(c.cfg.Shard, want, found)) }
+
+// leaseDamage says what is wrong with the lease item.
+func leaseDamage(s objectlog.Shard, want, found string) error {
+	return damage("lease item "+metadata.LeaseKey(s).PK, want, found, remedyTable)
 }
 
 // chooseSnapshot picks the newest snapshot that loads: the pointer moved only after the object was read back, so one that does not
@@ -141,15 +144,15 @@ func (c *Core) chooseSnapshot() {
 		c.emit(Alarm{Err: fmt.Errorf("shard %d: snapshot of seq %d, epoch %d: %w; trying the previous one", c.cfg.Shard, p.name.Seq, p.name.Epoch, err)})
 		p = c.lease.prev
 		if second := c.damaged[p.name]; second != nil && p.exists() {
-			c.halt(fmt.Sprintf("snapshots of seq %d and %d", c.lease.cur.seq(), p.seq()), "one that loads", fmt.Sprintf("%v; %v", err, second),
-				"restore one of the objects from a backup of the bucket")
+			c.halt(damage(fmt.Sprintf("snapshots of seq %d and %d", c.lease.cur.seq(), p.seq()), "one that loads", fmt.Sprintf("%v; %v", err, second),
+				"restore one of the objects from a backup of the bucket"))
 			return
 		}
 	}
 	switch {
 	case c.known && p.seq() <= c.tip.seq:
-		c.halt("log behind seq "+fmt.Sprint(c.tip.seq), "its entries in the ring, or a snapshot of them", fmt.Sprintf("%s, and a snapshot of seq %d", c.find.why, p.seq()),
-			"compare table and bucket with a backup")
+		c.halt(damage("log behind seq "+fmt.Sprint(c.tip.seq), "its entries in the ring, or a snapshot of them", fmt.Sprintf("%s, and a snapshot of seq %d", c.find.why, p.seq()),
+			"compare table and bucket with a backup"))
 	case p.exists():
 		c.load, c.phase = load{from: p}, phaseLoading
 	default:
@@ -195,7 +198,7 @@ func (c *Core) onSnapshotLoaded(e SnapshotLoaded) {
 // restore replaces the applied state by a snapshot's, or by the initial one. False: halted.
 func (c *Core) restore(from pointer, s snapshot) bool {
 	if from.exists() && len(s.sections) != len(c.machines) {
-		c.halt(fmt.Sprintf("snapshot of seq %d", from.seq()), fmt.Sprintf("%d sections", len(c.machines)), fmt.Sprint(len(s.sections)), "run a version that knows them")
+		c.halt(damage(fmt.Sprintf("snapshot of seq %d", from.seq()), fmt.Sprintf("%d sections", len(c.machines)), fmt.Sprint(len(s.sections)), "run a version that knows them"))
 		return false
 	}
 	for i, r := range c.machines {
@@ -205,7 +208,7 @@ func (c *Core) restore(from pointer, s snapshot) bool {
 		}
 		err := r.Machine.Restore(x.body)
 		if x.name != r.Name || err != nil {
-			c.halt(fmt.Sprintf("snapshot of seq %d", from.seq()), "a section of "+r.Name, fmt.Sprintf("one of %s: %v", x.name, err), "run a version that knows it")
+			c.halt(damage(fmt.Sprintf("snapshot of seq %d", from.seq()), "a section of "+r.Name, fmt.Sprintf("one of %s: %v", x.name, err), "run a version that knows it"))
 			return false
 		}
 	}

@@ -276,16 +276,21 @@ func (c *Core) takeEntry(n metadata.Seq, s *slot) bool {
 
 // checkNext says why the entry found at n does not continue the log.
 func (c *Core) checkNext(n metadata.Seq, s *slot) error {
-	e := &s.entry
-	switch {
-	case s.err != nil:
+	if s.err != nil {
 		return s.err
-	case e.seq != n || e.ring != c.lease.ring:
+	}
+	return c.tip.precedes(&s.entry, n, c.lease.ring)
+}
+
+// precedes says why e, found at n, is not the entry behind t.
+func (t tip) precedes(e *entry, n metadata.Seq, ring objectlog.UUID) error {
+	switch {
+	case e.seq != n || e.ring != ring:
 		return fmt.Errorf("%w: seq %d of ring %s", objectlog.ErrCorrupt, e.seq, e.ring)
-	case e.prevHash != c.tip.hash:
-		return fmt.Errorf("%w: previous hash %s, the applied entry %d has %s", objectlog.ErrCorrupt, e.prevHash, c.tip.seq, c.tip.hash)
-	case e.epoch < c.tip.epoch:
-		return fmt.Errorf("%w: epoch %d below %d", objectlog.ErrCorrupt, e.epoch, c.tip.epoch)
+	case e.prevHash != t.hash:
+		return fmt.Errorf("%w: previous hash %s, the applied entry %d has %s", objectlog.ErrCorrupt, e.prevHash, t.seq, t.hash)
+	case e.epoch < t.epoch:
+		return fmt.Errorf("%w: epoch %d below %d", objectlog.ErrCorrupt, e.epoch, t.epoch)
 	}
 	return nil
 }
@@ -306,10 +311,23 @@ func (c *Core) apply(e *entry, raw []byte, footers [][]byte) ([]any, bool) {
 	c.since += int64(len(raw))
 	c.tip = tip{seq: e.seq, epoch: e.epoch, hash: hashOf(raw), time: e.time}
 	delete(c.ring.found, e.seq)
+	c.applied = append(c.applied, Committed{Seq: e.seq, Entry: raw, Footers: footers})
+	c.hashWhenDue()
 	return results, true
 }
 
-func (c *Core) haltSlot(n metadata.Seq, want, found string) {
-	key := metadata.SlotKey(c.lease.ring, max(c.lease.slots, 1), n)
-	c.halt(fmt.Sprintf("seq %d in slot %s/%s", n, key.PK, key.SK), want, found, "compare the table with a backup, or restore it into a new ring")
+func (c *Core) haltSlot(n metadata.Seq, want, found string) { c.halt(slotDamage(c.lease, n, want, found)) }
+
+// slotDamage says what is wrong with the slot of n.
+func slotDamage(l lease, n metadata.Seq, want, found string) error {
+	key := metadata.SlotKey(l.ring, max(l.slots, 1), n)
+	return damage(fmt.Sprintf("seq %d in slot %s/%s", n, key.PK, key.SK), want, found, remedyTable)
+}
+
+// remedyTable is what helps against damage in the table.
+const remedyTable = "compare the table with a backup, or restore it into a new ring"
+
+// damage says in a sentence what is wrong with stored or applied state, and what a person can do.
+func damage(item, want, found, remedy string) error {
+	return fmt.Errorf("%s: want %s, found %s; %s", item, want, found, remedy)
 }

@@ -36,7 +36,8 @@ type Shard struct {
 	mu      sync.RWMutex // held for writing while the Core steps
 	core    *Core
 	changed chan struct{} // closed and renewed when status moves
-	tail    []Committed   // newest entries that this replica committed as leader
+	told    Status        // when changed was renewed
+	tail    []Committed   // newest applied entries, without gaps; its elements never change
 	size    int           // bytes of tail
 }
 
@@ -115,24 +116,28 @@ func (s *Shard) step(e Event) []Effect {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := Now{Mono: s.mono(), Wall: objectlog.Timestamp(time.Now().UnixMilli())}
-	before := s.core.Status(now.Mono)
 	effects := s.core.Step(now, e)
-	if after := s.core.Status(now.Mono); after.Applied != before.Applied || after.Role != before.Role {
+	for _, a := range s.core.applied {
+		s.keep(a)
+	}
+	if status := s.core.Status(now.Mono); status.differs(s.told) {
+		s.told = status
 		close(s.changed)
 		s.changed = make(chan struct{})
-	}
-	for _, f := range effects {
-		if f, ok := f.(Committed); ok {
-			s.keep(f)
-		}
 	}
 	return effects
 }
 
-// keep adds an entry to the tail and forgets the oldest beyond its bound.
+// differs: what else moves, as time does, wakes nobody.
+func (s Status) differs(t Status) bool {
+	return s.Applied != t.Applied || s.Role != t.Role || s.Leader != t.Leader || s.Epoch != t.Epoch || s.Renewed != t.Renewed || s.Fault != t.Fault
+}
+
+// keep adds an entry to the tail and forgets the oldest beyond its bound. Entries that were followed count: this replica may come to lead,
+// and others be a little behind it.
 func (s *Shard) keep(e Committed) {
 	if n := len(s.tail); n > 0 && s.tail[n-1].Seq+1 != e.Seq {
-		s.tail, s.size = nil, 0 // another leader was between
+		s.tail, s.size = nil, 0 // a snapshot was loaded between
 	}
 	s.tail = append(s.tail, e)
 	s.size += e.bytes()
@@ -236,16 +241,20 @@ func (s *Shard) Status() Status {
 	return s.core.Status(s.mono())
 }
 
-// Committed answers the entries from seq on that this replica committed as leader and still has, for a follower's stream; false when the
-// first of them is gone or was never its own. Changed tells when to ask again.
+// Committed answers the committed entries from seq on that this replica has applied and still has at hand, for a follower's stream; false when
+// the first of them is gone. Changed tells when to ask again. Nothing is copied, and nothing of it may be changed.
 func (s *Shard) Committed(from metadata.Seq) ([]Committed, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if len(s.tail) == 0 || from < s.tail[0].Seq {
+	tail, next := s.tail, s.core.tip.seq+1
+	if n := len(tail); n > 0 && tail[n-1].Seq+1 != next {
+		tail = nil // a snapshot was loaded
+	}
+	first := next - metadata.Seq(len(tail))
+	if from < first {
 		return nil, false
 	}
-	next := s.tail[0].Seq + metadata.Seq(len(s.tail))
-	return append([]Committed(nil), s.tail[min(from, next)-s.tail[0].Seq:]...), true
+	return tail[min(from, next)-first : len(tail) : len(tail)], true
 }
 
 // Tell passes on what an agent learns from outside: Followed, HolderGone, Ranked or Resign.

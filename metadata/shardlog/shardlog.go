@@ -75,7 +75,7 @@ type Status struct {
 	Snapshot metadata.Seq   // newest confirmed; -1 when none
 	Renewed  bool           // leading, and the lease was renewed within its time
 	Slots    int            // of the ring; 0: not known yet
-	Used     int            // slots that hold entries behind the previous snapshot
+	Used     int            // slots that hold entries behind the previous snapshot, as far as the lease item is known here: a leader knows
 	// SnapshotAge is how long ago the newest snapshot was confirmed here; negative: it was not, or by another leader.
 	SnapshotAge time.Duration
 	Away        error // leading or claiming, and the table left a put undecided for the lease time: which, since when, why
@@ -91,7 +91,7 @@ type Log interface {
 	Current(ctx context.Context) (metadata.Seq, error)
 	// Read runs f while the machines do not change. f does no I/O.
 	Read(f func(applied metadata.Seq))
-	// Changed is closed when an entry behind the applied state of this moment is applied, or the role changes.
+	// Changed is closed when an entry behind the applied state of this moment is applied, or when Role, Leader, Epoch, Renewed or Fault change.
 	Changed() <-chan struct{}
 	Status() Status
 }

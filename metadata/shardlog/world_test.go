@@ -253,6 +253,8 @@ func (w *world) perform(e Effect) Event {
 	case StoreSnapshot:
 		w.snapshots[e.Name] = e.Encode()
 		return SnapshotStored{ID: e.ID, Body: w.snapshots[e.Name]}
+	case HashState:
+		return StateHashed{ID: e.ID, Hash: e.Hash()}
 	case DeleteSnapshots:
 		for name := range w.snapshots {
 			if e.Covers(name) {
