@@ -21,10 +21,10 @@ type Record struct {
 //
 // A leader may append meanwhile. Where that has overwritten the next entry, the reading goes on at the oldest that is left.
 func ReadLog(ctx context.Context, table metadata.Table, s objectlog.Shard, from metadata.Seq, yield func(Record) bool) error {
-	r := &logReader{ctx: ctx, table: table, shard: s}
-	err := r.open()
+	r := &logReader{table: table, shard: s}
+	err := r.open(ctx)
 	if err == nil {
-		err = r.read(from, yield)
+		err = r.read(ctx, from, yield)
 	}
 	if err != nil {
 		return fmt.Errorf("read log of shard %d: %w", s, err)
@@ -34,21 +34,20 @@ func ReadLog(ctx context.Context, table metadata.Table, s objectlog.Shard, from 
 
 // logReader is one reading of a log. An entry is as good as the one before it, of which it carries the hash.
 type logReader struct {
-	ctx   context.Context // of the one call that this reader lives for
 	table metadata.Table
 	shard objectlog.Shard
 	lease lease
-	tip   *tip // entry before the next; nil: none was read
+	tip   *tip // entry before the next; nil: it was not read
 }
 
-func (r *logReader) get(k metadata.Key) (metadata.Item, bool, error) {
-	ctx, cancel := context.WithTimeout(r.ctx, itemTimeout)
+func (r *logReader) get(ctx context.Context, k metadata.Key) (metadata.Item, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, itemTimeout)
 	defer cancel()
 	return r.table.Get(ctx, k)
 }
 
-func (r *logReader) open() error {
-	item, ok, err := r.get(metadata.LeaseKey(r.shard))
+func (r *logReader) open(ctx context.Context) error {
+	item, ok, err := r.get(ctx, metadata.LeaseKey(r.shard))
 	if err == nil && !ok {
 		err = leaseDamage(r.shard, "an item", "none")
 	}
@@ -62,8 +61,8 @@ func (r *logReader) open() error {
 }
 
 // slot answers what is in the slot of n, whichever lap it is of.
-func (r *logReader) slot(n metadata.Seq) (metadata.Item, error) {
-	item, ok, err := r.get(metadata.SlotKey(r.lease.ring, r.lease.slots, n))
+func (r *logReader) slot(ctx context.Context, n metadata.Seq) (metadata.Item, error) {
+	item, ok, err := r.get(ctx, metadata.SlotKey(r.lease.ring, r.lease.slots, n))
 	switch rev := metadata.Seq(item.Rev); {
 	case err != nil:
 		return item, fmt.Errorf("seq %d: %w", n, err)
@@ -76,33 +75,30 @@ func (r *logReader) slot(n metadata.Seq) (metadata.Item, error) {
 }
 
 // end finds the newest entry by halving: the slots up to it are of the first slot's lap, those behind it of the one before. -1: there is none.
-func (r *logReader) end() (metadata.Seq, error) {
-	first, err := r.slot(0)
-	if err != nil {
-		return 0, err
+func (r *logReader) end(ctx context.Context) (metadata.Seq, error) {
+	first, err := r.slot(ctx, 0)
+	if err != nil || first.Rev < 0 {
+		return -1, err
 	}
 	behind := sort.Search(r.lease.slots-1, func(i int) bool {
 		if err != nil {
 			return true
 		}
 		var item metadata.Item
-		item, err = r.slot(metadata.Seq(i) + 1)
+		item, err = r.slot(ctx, metadata.Seq(i)+1)
 		return err == nil && item.Rev < first.Rev
 	})
-	if first.Rev < 0 {
-		return -1, err
-	}
 	return metadata.Seq(first.Rev) + metadata.Seq(behind), err
 }
 
-func (r *logReader) read(from metadata.Seq, yield func(Record) bool) error {
-	end, err := r.end()
+func (r *logReader) read(ctx context.Context, from metadata.Seq, yield func(Record) bool) error {
+	end, err := r.end(ctx)
 	if err != nil {
 		return err
 	}
 	slots := metadata.Seq(r.lease.slots)
 	for n := max(from, end-slots+1, 0); n <= end; {
-		item, err := r.slot(n)
+		item, err := r.slot(ctx, n)
 		if err != nil {
 			return err
 		}
@@ -131,9 +127,12 @@ func (r *logReader) check(n metadata.Seq, raw []byte) (entry, error) {
 	if err != nil {
 		return e, err
 	}
-	before := tip{hash: e.prevHash}
-	if r.tip != nil {
+	before := tip{seq: -1}
+	switch {
+	case r.tip != nil:
 		before = *r.tip
+	case n > 0:
+		before = tip{seq: n - 1, hash: e.prevHash} // not read
 	}
 	r.tip = &tip{seq: n, epoch: e.epoch, hash: hashOf(raw), time: e.time}
 	return e, before.precedes(&e, n, r.lease.ring)

@@ -288,7 +288,7 @@ func (t tip) precedes(e *entry, n metadata.Seq, ring objectlog.UUID) error {
 	case e.seq != n || e.ring != ring:
 		return fmt.Errorf("%w: seq %d of ring %s", objectlog.ErrCorrupt, e.seq, e.ring)
 	case e.prevHash != t.hash:
-		return fmt.Errorf("%w: previous hash %s, the applied entry %d has %s", objectlog.ErrCorrupt, e.prevHash, t.seq, t.hash)
+		return fmt.Errorf("%w: previous hash %s, entry %d has %s", objectlog.ErrCorrupt, e.prevHash, t.seq, t.hash)
 	case e.epoch < t.epoch:
 		return fmt.Errorf("%w: epoch %d below %d", objectlog.ErrCorrupt, e.epoch, t.epoch)
 	}
@@ -316,7 +316,9 @@ func (c *Core) apply(e *entry, raw []byte, footers [][]byte) ([]any, bool) {
 	return results, true
 }
 
-func (c *Core) haltSlot(n metadata.Seq, want, found string) { c.halt(slotDamage(c.lease, n, want, found)) }
+func (c *Core) haltSlot(n metadata.Seq, want, found string) {
+	c.halt(slotDamage(c.lease, n, want, found))
+}
 
 // slotDamage says what is wrong with the slot of n.
 func slotDamage(l lease, n metadata.Seq, want, found string) error {
