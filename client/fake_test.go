@@ -60,6 +60,7 @@ type fake struct {
 	holdFetch chan struct{} // when set, a fetch waits for it to be closed before it answers what it found before
 	refuse    func(call string) error
 	usage     *splashdamv1.GetUsageResponse
+	cluster   *splashdamv1.GetClusterResponse
 }
 
 type fakeTopic struct {
@@ -530,9 +531,18 @@ func impatient(f *fake) client.Config {
 	}
 }
 
-// GetCluster tells no more than the producer asks for.
+// GetCluster tells no more than the tests ask for.
 func (f *fake) GetCluster(context.Context, *splashdamv1.GetClusterRequest) (*splashdamv1.GetClusterResponse, error) {
-	return &splashdamv1.GetClusterResponse{AutoCreatePartitions: f.autoMake}, nil
+	if err := f.enter("GetCluster"); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	res := &splashdamv1.GetClusterResponse{AutoCreatePartitions: f.autoMake}
+	if f.cluster != nil {
+		res = f.cluster
+	}
+	return res, nil
 }
 
 func (f *fake) GetUsage(context.Context, *splashdamv1.GetUsageRequest) (*splashdamv1.GetUsageResponse, error) {

@@ -27,18 +27,18 @@ type transport struct {
 	near      int      // how many of them are of agents in the client's zone
 	current   int      // index of the address in use
 	set       *connections
+	moved     time.Time // when an agent that stops was left
 }
 
 // connections is one generation of connections.
 type connections struct {
 	h1, h2  *http.Transport
-	born    time.Time
 	replace time.Time       // under transport.mu
 	plain   map[string]bool // by address: probed, and whether it speaks HTTP/1.1 only; under transport.mu
 }
 
-// moveEvery is how long fresh connections are kept at least when an agent that stops sends the client to another one: all
-// calls that were under way there say so, but one move is enough.
+// moveEvery is how long the client stays where an agent that stops has sent it, at least: all calls that were under way there
+// say so, but one move is enough.
 const moveEvery = 100 * time.Millisecond
 
 // errNoStreams is answered to a stream over HTTP/1.1.
@@ -149,11 +149,11 @@ func (t *transport) leave(address string, err error) {
 func (t *transport) moveOn() {
 	t.mu.Lock()
 	old, now := t.set, time.Now()
-	if old == nil || now.Sub(old.born) < moveEvery {
+	if old == nil || now.Sub(t.moved) < moveEvery {
 		t.mu.Unlock()
 		return
 	}
-	t.set = t.connect(now)
+	t.set, t.moved = t.connect(now), now
 	t.next(now)
 	t.mu.Unlock()
 	old.closeIdle()
@@ -235,7 +235,7 @@ func (t *transport) probe(ctx context.Context, set *connections, address string)
 // connect makes the next generation; nothing is dialled yet.
 func (t *transport) connect(now time.Time) *connections {
 	age := t.cfg.ConnectionAge*4/5 + rand.N(t.cfg.ConnectionAge*2/5)
-	return &connections{h1: t.over(false), h2: t.over(true), born: now, replace: now.Add(age), plain: make(map[string]bool)}
+	return &connections{h1: t.over(false), h2: t.over(true), replace: now.Add(age), plain: make(map[string]bool)}
 }
 
 func (t *transport) over(two bool) *http.Transport {
