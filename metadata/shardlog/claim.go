@@ -108,7 +108,6 @@ func (c *Core) putLease(change func(*lease)) *leasePut {
 }
 
 func (c *Core) claim() {
-	c.gone = objectlog.UUID{}
 	c.armed[timerLease], c.armed[timerPoll] = 0, 0
 	c.putLease(func(l *lease) { l.epoch, l.holder = l.epoch+1, c.cfg.Boot }).claim = true
 	c.phase = phaseClaiming
@@ -156,7 +155,7 @@ func (c *Core) decideLease(v verdict, current *metadata.Item) {
 	c.arm(timerRenew, max(put.first+c.cfg.Lease/3-c.now.Mono, 1))
 	switch {
 	case put.claim:
-		c.mine, c.epoch = true, put.next.epoch
+		c.mine, c.epoch, c.gone = true, put.next.epoch, objectlog.UUID{}
 		c.replay()
 	case put.next.holder.IsZero():
 		c.rank = -1
@@ -172,7 +171,9 @@ func (c *Core) loseLease(put *leasePut, current metadata.Item) {
 		c.phase, c.resigning = phaseFollowing, false
 		c.watch = watch{}
 		c.arm(timerLease, c.cfg.Lease/3)
-		c.adopt(current, put.cond.Rev)
+		if c.adopt(current, put.cond.Rev) && !c.gone.IsZero() {
+			c.observe() // the holder put it before it was gone: there is nothing to wait for
+		}
 		return
 	}
 	if c.adopt(current, put.cond.Rev) && c.mine {
