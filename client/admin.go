@@ -171,53 +171,6 @@ func (c *Client) offsets(ctx context.Context, wanted []fetchFrom) ([]FoundOffset
 	return found, nil
 }
 
-// Cluster describes the cluster.
-type Cluster struct {
-	ID          string
-	FormatLevel int32
-	Version     string // of the agent that answered
-	Agents      []AgentInfo
-	Shards      []ShardInfo
-}
-
-// AgentInfo is one agent.
-type AgentInfo struct {
-	Boot    string
-	Ordinal int64
-	Address string
-	Zone    string
-	Version string
-}
-
-// ShardInfo is one shard as the agent that answered sees it.
-type ShardInfo struct {
-	Shard      int32
-	Leader     string // boot of the leader; empty when none is known
-	Epoch      int64
-	AppliedSeq int64
-	Fault      string // empty when well
-}
-
-// Cluster describes the cluster.
-func (c *Client) Cluster(ctx context.Context) (Cluster, error) {
-	res, err := read(ctx, c, "get cluster", c.cluster.GetCluster, &splashdamv1.GetClusterRequest{})
-	if err != nil {
-		return Cluster{}, err
-	}
-	out := Cluster{ID: res.GetClusterId(), FormatLevel: res.GetFormatLevel(), Version: res.GetVersion()}
-	for _, a := range res.GetAgents() {
-		out.Agents = append(out.Agents, AgentInfo{
-			Boot: a.GetBootId(), Ordinal: a.GetBootOrdinal(), Address: a.GetClientAddress(), Zone: a.GetZone(), Version: a.GetVersion(),
-		})
-	}
-	for _, s := range res.GetShards() {
-		out.Shards = append(out.Shards, ShardInfo{
-			Shard: s.GetShard(), Leader: s.GetLeader(), Epoch: s.GetEpoch(), AppliedSeq: s.GetAppliedSeq(), Fault: s.GetFault(),
-		})
-	}
-	return out, nil
-}
-
 // AgentUsage is what one agent asked of its stores, and did for topics, since it started.
 type AgentUsage struct {
 	Boot       string

@@ -1,8 +1,12 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/splashdam/splashdam/agent"
 	v1 "github.com/splashdam/splashdam/proto/splashdam/v1"
 )
 
@@ -28,15 +32,50 @@ func (e *edge) GetCluster(ctx context.Context, _ *v1.GetClusterRequest) (*v1.Get
 		Version:              e.cfg.Version,
 		AutoCreatePartitions: c.AutoPartitions,
 	}
+	if !c.Self.IsZero() {
+		out.AnsweredBy = c.Self.String()
+	}
 	for _, a := range c.Agents {
-		out.Agents = append(out.Agents, &v1.GetClusterResponse_Agent{
-			BootId: a.Boot, BootOrdinal: a.Ordinal, ClientAddress: a.ClientAddress, PeerAddress: a.PeerAddress, Zone: a.Zone, Version: a.Version,
-		})
+		out.Agents = append(out.Agents, agentMessage(a))
 	}
 	for _, s := range c.Shards {
-		out.Shards = append(out.Shards, &v1.GetClusterResponse_Shard{
-			Shard: new(int32(s.Shard)), Leader: s.Leader, Epoch: int64(s.Epoch), AppliedSeq: new(int64(s.Applied)), Fault: s.Fault,
-		})
+		out.Shards = append(out.Shards, shardMessage(s, c.Agents))
 	}
 	return out, nil
+}
+
+func agentMessage(a agent.AgentStatus) *v1.GetClusterResponse_Agent {
+	out := &v1.GetClusterResponse_Agent{
+		BootId: a.Boot, BootOrdinal: a.Ordinal, ClientAddress: a.ClientAddress, PeerAddress: a.PeerAddress, Host: a.Host, Zone: a.Zone, Version: a.Version,
+	}
+	if a.Heard < 0 {
+		return out
+	}
+	out.HeardAgo, out.Draining, out.Problem = durationpb.New(a.Heard), a.Draining, a.Problem
+	for _, s := range a.Shards {
+		out.AppliedSeqs = append(out.AppliedSeqs, int64(s.Applied))
+	}
+	return out
+}
+
+// shardMessage is the shard as its leader said it, where that was heard, else as the agent that answers sees it: only the leader knows of
+// snapshots and of the ring at once. What was applied is the newest of both, since the leader was heard some time ago.
+func shardMessage(own agent.ShardInfo, agents []agent.AgentStatus) *v1.GetClusterResponse_Shard {
+	best := own
+	for _, a := range agents {
+		if a.Heard < 0 || int(own.Shard) >= len(a.Shards) {
+			continue
+		}
+		if said := a.Shards[own.Shard]; said.Leads && (said.Epoch > best.Epoch || said.Epoch == best.Epoch && !best.Leads) {
+			best = said
+		}
+	}
+	out := &v1.GetClusterResponse_Shard{
+		Shard: new(int32(own.Shard)), Leader: best.Leader, Epoch: int64(best.Epoch), AppliedSeq: new(int64(max(own.Applied, best.Applied))),
+		Fault: cmp.Or(own.Fault, best.Fault), RingSlots: int32(best.Slots), RingUsed: int32(best.Used), SnapshotSeq: new(int64(best.Snapshot)),
+	}
+	if best.SnapshotAge >= 0 {
+		out.SnapshotAge = durationpb.New(best.SnapshotAge)
+	}
+	return out
 }

@@ -3,8 +3,10 @@ package rpc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"connectrpc.com/grpcreflect"
 
 	"github.com/splashdam/splashdam/agent"
+	"github.com/splashdam/splashdam/metadata/shardlog"
 	healthv1 "github.com/splashdam/splashdam/proto/grpc/health/v1"
 	"github.com/splashdam/splashdam/proto/grpc/health/v1/healthv1connect"
 )
@@ -51,6 +54,30 @@ func TestHealthAndReadinessFollowTheEngine(t *testing.T) {
 	}
 	if err := watch.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestReadinessSaysWhyNotInOneLineAndNothingAsksForARestart(t *testing.T) {
+	for _, c := range []struct {
+		ready error
+		want  string
+	}{
+		{errors.Join(fmt.Errorf("shard 0: %w", shardlog.ErrHalted), errors.New("heartbeat: the table does not answer")), "shard 0: shard halted; heartbeat: the table does not answer"},
+		{agent.Draining, "draining"},
+	} {
+		w := start(t)
+		w.fake.mu.Lock()
+		if w.fake.ready = fmt.Errorf("%w: %w", agent.Unavailable, c.ready); errors.Is(c.ready, agent.Draining) {
+			w.fake.ready = c.ready
+		}
+		w.fake.mu.Unlock()
+		status, body := w.get("/readyz")
+		if status != http.StatusServiceUnavailable || strings.Count(body, "\n") != 1 || !strings.HasSuffix(body, c.want+"\n") {
+			t.Errorf("got %d %q, want one line that ends in %q", status, body, c.want)
+		}
+		if status, body := w.get("/livez"); status != http.StatusOK || body != "ok\n" {
+			t.Errorf("livez: got %d %q, want ok: a restart would change nothing", status, body)
+		}
 	}
 }
 

@@ -156,14 +156,17 @@ func (e *edge) cors(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
+// readyz says whether the agent should get requests now; the body says why not, in one line.
 func (e *edge) readyz(w http.ResponseWriter, r *http.Request) {
 	if err := e.engine.Ready(); err != nil {
-		http.Error(w, e.detail(err).Message, http.StatusServiceUnavailable)
+		http.Error(w, strings.ReplaceAll(e.detail(err).Message, "\n", "; "), http.StatusServiceUnavailable)
 		return
 	}
 	livez(w, r)
 }
 
+// livez says that a restart would not help, which holds while this process answers at all: a store that is away comes back by itself, and a
+// shard that halted on damage would halt again.
 func livez(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = io.WriteString(w, "ok\n")

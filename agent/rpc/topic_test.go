@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/splashdam/splashdam/agent"
 	"github.com/splashdam/splashdam/objectlog"
@@ -90,9 +91,25 @@ func TestTopicsGrowShrinkAndGo(t *testing.T) {
 
 func TestGetClusterShowsAgentsShardsAndLimits(t *testing.T) {
 	w := startWith(t, Config{Version: "v1"})
-	w.fake.info = agent.ClusterInfo{ID: objectlog.UUID{15: 1}, FormatLevel: 1, Shards: []agent.ShardInfo{{Leader: "b", Epoch: 2}},
-		Agents: []agent.AgentStatus{{AgentInfo: agent.AgentInfo{Boot: "b", Ordinal: 1, ClientAddress: "h:1", Version: "v1"}}}}
+	lead := objectlog.UUID{15: 2}.String()
+	w.fake.info = agent.ClusterInfo{ID: objectlog.UUID{15: 1}, FormatLevel: 1, Self: objectlog.UUID{15: 3},
+		// What this agent sees is older than what the leader of the first shard said; that of the second was not heard.
+		Shards: []agent.ShardInfo{
+			{Leader: "old", Epoch: 1, Applied: 41, Slots: 64, Snapshot: -1, SnapshotAge: -1},
+			{Shard: 1, Leader: "gone", Epoch: 7, Applied: 9, Slots: 64, Used: 3, Snapshot: 8, SnapshotAge: -1, Fault: "slot 3 is missing"},
+		},
+		Agents: []agent.AgentStatus{
+			{AgentInfo: agent.AgentInfo{Boot: lead, Ordinal: 1, ClientAddress: "h:1", PeerAddress: "h:2", Host: "h", Zone: "a", Version: "v1"}, Heard: 1500 * time.Millisecond, Draining: true,
+				Problem: "it rests", Shards: []agent.ShardInfo{
+					{Leads: true, Leader: lead, Epoch: 2, Applied: 40, Slots: 64, Used: 5, Snapshot: 38, SnapshotAge: time.Minute},
+					{Shard: 1, Leads: true, Leader: lead, Epoch: 6, Applied: 8, Slots: 64, Used: 9, SnapshotAge: time.Hour}}},
+			{AgentInfo: agent.AgentInfo{Boot: "gone", Ordinal: 2}, Heard: -1},
+		}}
 	w.want("ClusterService/GetCluster", `{}`, `{"clusterId":"00000000-0000-0000-0000-000000000001","formatLevel":1,`+
-		`"agents":[{"bootId":"b","bootOrdinal":"1","clientAddress":"h:1","version":"v1"}],"shards":[{"shard":0,"leader":"b","epoch":"2","appliedSeq":"0"}],`+
-		`"limits":{"requestBytesMax":"33554432","batchBytesMax":"1048588","fetchBytesMax":"67108864","fetchWaitMaxMs":"30000","partitionsPerTopicMax":"100000"},"version":"v1"}`)
+		`"agents":[{"bootId":"`+lead+`","bootOrdinal":"1","clientAddress":"h:1","zone":"a","version":"v1","peerAddress":"h:2","host":"h","heardAgo":"1.500s","draining":true,"problem":"it rests","appliedSeqs":["40","8"]},`+
+		`{"bootId":"gone","bootOrdinal":"2"}],`+
+		`"shards":[{"shard":0,"leader":"`+lead+`","epoch":"2","appliedSeq":"41","ringSlots":64,"ringUsed":5,"snapshotSeq":"38","snapshotAge":"60s"},`+
+		`{"shard":1,"leader":"gone","epoch":"7","appliedSeq":"9","fault":"slot 3 is missing","ringSlots":64,"ringUsed":3,"snapshotSeq":"8"}],`+
+		`"limits":{"requestBytesMax":"33554432","batchBytesMax":"1048588","fetchBytesMax":"67108864","fetchWaitMaxMs":"30000","partitionsPerTopicMax":"100000"},"version":"v1",`+
+		`"answeredBy":"00000000-0000-0000-0000-000000000003"}`)
 }
