@@ -4,6 +4,8 @@
 package lead
 
 import (
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/splashdam/splashdam/metadata"
@@ -39,13 +41,14 @@ type Event interface{ event() }
 // Tick tells nothing but the time. The first Step is a Tick; later ones come at NextWake.
 type Tick struct{}
 
-// Listed says which other agents have an item in the table; those missing from it are forgotten unless they were heard since.
+// Listed says which other agents have an item in the table. Until the first one a Core takes nothing for its own.
 type Listed struct{ Peers []Peer }
 
-// Heard is a greeting of another agent, whether it was asked for or not. Reports are by shard number.
+// Heard is a greeting of another agent. Reports are by shard number.
 type Heard struct {
 	Peer     Peer
 	Draining bool
+	Unasked  bool // it answers no Ping of this agent: it ends none, and does not show that the other one can be reached
 	Reports  []Report
 }
 
@@ -56,7 +59,8 @@ type Failed struct {
 	Gone    bool // another boot answers at its address
 }
 
-// Moved is the status of this agent's own replica, told whenever it changes other than in Applied.
+// Moved is the status of this agent's own replica, told whenever it changes. A change of Applied alone may be told late: only moves
+// compare it.
 type Moved struct {
 	Shard  objectlog.Shard
 	Status shardlog.Status
@@ -126,30 +130,170 @@ func (HandOff) effect() {}
 
 // Core is one agent's view of the others, as a state machine without goroutines, clock and I/O: Step takes an event and
 // answers effects. One goroutine at a time may use it.
-type Core struct{ cfg Config }
+type Core struct {
+	cfg    Config
+	peers  []*peer  // by boot: no order of a map reaches an effect
+	shards []*shard // by number
+
+	started  bool
+	began    time.Duration // the first step
+	now      time.Duration
+	wake     time.Duration // 0: nothing to do until an event
+	effects  []Effect
+	listed   bool // the table's list was told once
+	draining bool
+	standing []Peer // who may lead, this agent included, as the shards' orders have it
+}
+
+// shard is what a Core keeps of one shard.
+type shard struct {
+	number objectlog.Shard
+	key    string
+	order  []Peer // those who may lead, by rendezvous
+
+	status shardlog.Status // of the own replica
+	epoch  objectlog.Epoch // newest known
+	holder objectlog.UUID  // of that epoch; zero: nobody known. It may be dead
+	let    objectlog.Epoch // up to it every holder is known to have let go
+
+	told    int           // rank that the replica has; rankUnknown: it may have set another one itself
+	pin     pin           // rank that goes above the order's
+	granted time.Duration // when it began to be among the claimsMax, as a claim is due; 0: it is not
+	gone    tell          // newest HolderGone
+
+	from    objectlog.UUID // followed
+	flowing bool           // no StreamEnded yet
+	flowed  time.Duration  // when the stream was begun
+	ended   int            // streams of from that ended soon, in a row
+	resume  time.Duration  // when to follow again
+
+	move    time.Duration   // not handed off before; of a shard that is led
+	handing bool            // a HandOff is under way
+	handed  objectlog.Epoch // what the newest HandOff lets go of
+	heir    objectlog.UUID  // to whom; zero: nobody, or it is known who leads since
+}
 
 // New is a Core that knows nobody but itself.
-func New(cfg Config) *Core { panic("lead: New: to be written") }
+func New(cfg Config) *Core {
+	if cfg.Lease <= 0 {
+		cfg.Lease = 3 * time.Second
+	}
+	c := &Core{cfg: cfg}
+	for n := range cfg.Shards {
+		c.shards = append(c.shards, &shard{number: objectlog.Shard(n), key: fmt.Sprintf("shard#%d", n), let: -1, told: rankUnknown})
+	}
+	return c
+}
 
 // Step takes one event at a time of the monotonic clock, which never falls, and answers what is to be done.
-func (c *Core) Step(now time.Duration, e Event) []Effect { panic("lead: Step: to be written") }
+func (c *Core) Step(now time.Duration, e Event) []Effect {
+	if !c.started {
+		c.started, c.began = true, now
+	}
+	c.now, c.wake, c.effects = now, 0, nil
+	switch e := e.(type) {
+	case Tick:
+	case Listed:
+		c.onListed(e)
+	case Heard:
+		c.onHeard(e)
+	case Failed:
+		c.onFailed(e)
+	case Moved:
+		c.onMoved(e)
+	case StreamEnded:
+		c.onStreamEnded(e)
+	case Offered:
+		c.onOffered(e)
+	case HandedOff:
+		c.onHandedOff(e)
+	case Drain:
+		c.onDrain()
+	}
+	c.settle()
+	return c.effects
+}
+
+// settle does all that can be done now. It judges by what is known, not by what just happened, so that nothing is missed when things
+// come in another order; and it notes when time alone will change its judgement.
+func (c *Core) settle() {
+	c.forget()
+	for _, s := range c.shards {
+		c.lookUp(s)
+		c.judge(s)
+	}
+	c.stand()
+	c.rank()
+	for _, s := range c.shards {
+		c.follow(s)
+	}
+	c.ping()
+	c.moveOn()
+}
 
 // NextWake is the time at which a Tick has something to do.
-func (c *Core) NextWake() (at time.Duration, ok bool) { panic("lead: NextWake: to be written") }
+func (c *Core) NextWake() (at time.Duration, ok bool) { return c.wake, c.wake > 0 }
 
-// Leader is where proposals of the shard go: the holder of the newest epoch that this agent has heard of; zero: nobody is known.
+// Leader is where proposals of the shard go: the holder of the newest epoch that this agent has heard of; zero: nobody is known, or it is
+// known to be away.
 func (c *Core) Leader(s objectlog.Shard) (objectlog.UUID, objectlog.Epoch) {
-	panic("lead: Leader: to be written")
+	if int(s) >= len(c.shards) {
+		return objectlog.UUID{}, 0
+	}
+	x := c.shards[s]
+	return c.leader(x), x.epoch
 }
 
 // Live answers the agents that are alive as far as this one knows, itself included unless it drains, by name.
-func (c *Core) Live() []Peer { panic("lead: Live: to be written") }
-
-// Reached says whether the boot answered its last ping, and how long ago it was heard; false: it never was.
-func (c *Core) Reached(boot objectlog.UUID, now time.Duration) (ok bool, ago time.Duration) {
-	panic("lead: Reached: to be written")
+func (c *Core) Live() []Peer {
+	var live []Peer
+	if !c.draining {
+		live = append(live, c.cfg.Self)
+	}
+	for _, p := range c.peers {
+		if c.live(p) {
+			live = append(live, p.Peer)
+		}
+	}
+	slices.SortFunc(live, comparePeers)
+	return live
 }
 
-// Rendezvous answers the peers in the order in which they should have what key names, the first first. Every agent that knows the same
-// peers answers the same, and a peer that comes or goes moves only what it gets or had.
-func Rendezvous(key string, peers []Peer) []Peer { panic("lead: Rendezvous: to be written") }
+// Reached says whether the boot answered its last ping, and how long ago it was heard: since the first step when it never was.
+func (c *Core) Reached(boot objectlog.UUID, now time.Duration) (ok bool, ago time.Duration) {
+	if boot == c.cfg.Self.Boot {
+		return true, 0
+	}
+	if p := c.peer(boot); p != nil && p.heard >= 0 {
+		return p.failed == 0 && !p.dead, now - p.heard
+	}
+	return false, now - c.began
+}
+
+// shard is nil for a number out of range: a greeting of a stranger costs nothing.
+func (c *Core) shard(s objectlog.Shard) *shard {
+	if int(s) < len(c.shards) {
+		return c.shards[s]
+	}
+	return nil
+}
+
+func (c *Core) emit(e Effect) { c.effects = append(c.effects, e) }
+
+// at notes a time at which there will be something to do; what is past waits for an event.
+func (c *Core) at(t time.Duration) {
+	if t > c.now && (c.wake == 0 || t < c.wake) {
+		c.wake = t
+	}
+}
+
+// about is d less up to a quarter, by chance, so that agents that started together part.
+func (c *Core) about(d time.Duration) time.Duration { return d - c.chance(d/4) }
+
+// chance is a random duration in [0, d).
+func (c *Core) chance(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return time.Duration(c.cfg.Random() % uint64(d))
+}
