@@ -43,7 +43,8 @@ type ForgetTopic struct {
 	ID objectlog.UUID
 }
 
-// AddPartitions creates, in this shard, those partitions in [From, To) of the topic that belong to it. Repeats do nothing. Result: nil.
+// AddPartitions creates, in this shard, those partitions in [From, To) of the topic that belong to it. Repeats do nothing, nor does one that
+// comes behind the topic's DropTopic. Result: nil.
 type AddPartitions struct {
 	Topic    objectlog.UUID
 	From, To int32

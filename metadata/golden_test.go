@@ -117,20 +117,23 @@ func TestSnapshotIsWrittenAsEver(t *testing.T) {
 	golden(t, "state.golden", []byte(hex.EncodeToString(settled(t).encoded())+"\n"))
 }
 
+// state-1.golden is of a program that did not remember what it had dropped.
 func TestStoredSnapshotStillRestores(t *testing.T) {
-	stored, err := os.ReadFile("testdata/state.golden")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := hex.DecodeString(strings.TrimSpace(string(stored)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := NewState(Config{})
-	if err := s.Restore(b); err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(s.View().Encode(nil), b) {
-		t.Error("the restored state encodes differently")
+	for _, name := range []string{"testdata/state.golden", "testdata/state-1.golden"} {
+		stored, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := hex.DecodeString(strings.TrimSpace(string(stored)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := NewState(Config{})
+		if err := s.Restore(b); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(s.View().Encode(nil), b) {
+			t.Errorf("%s: the restored state encodes differently", name)
+		}
 	}
 }

@@ -13,6 +13,7 @@ type model struct {
 	boots        map[int64]*modelBoot
 	retired      int64
 	producersMax int
+	dropped      map[objectlog.UUID]objectlog.Timestamp
 }
 
 type modelPartition struct {
@@ -34,10 +35,27 @@ type modelBoot struct {
 }
 
 func newModel(producersMax int) *model {
-	return &model{topics: map[objectlog.UUID]map[objectlog.Partition]*modelPartition{}, boots: map[int64]*modelBoot{}, producersMax: producersMax}
+	return &model{topics: map[objectlog.UUID]map[objectlog.Partition]*modelPartition{}, boots: map[int64]*modelBoot{}, producersMax: producersMax,
+		dropped: map[objectlog.UUID]objectlog.Timestamp{}}
+}
+
+func (m *model) drop(topic objectlog.UUID, now objectlog.Timestamp) {
+	delete(m.topics, topic)
+	if _, twice := m.dropped[topic]; twice {
+		return
+	}
+	for id, at := range m.dropped {
+		if now-at > droppedLife {
+			delete(m.dropped, id)
+		}
+	}
+	m.dropped[topic] = now
 }
 
 func (m *model) addPartitions(c AddPartitions) {
+	if _, dropped := m.dropped[c.Topic]; dropped {
+		return
+	}
 	if m.topics[c.Topic] == nil {
 		m.topics[c.Topic] = map[objectlog.Partition]*modelPartition{}
 	}

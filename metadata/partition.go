@@ -119,6 +119,9 @@ func (s *State) ownPartition(ti, pi int) *partition {
 }
 
 func (c *AddPartitions) apply(s *State, _ Position) any {
+	if s.wasDropped(c.Topic) {
+		return nil
+	}
 	var fresh []*partition
 	number, known := s.numbers[c.Topic]
 	ti, _ := s.findTopic(number)
@@ -149,7 +152,8 @@ func (c *AddPartitions) apply(s *State, _ Position) any {
 	return nil
 }
 
-func (c *DropTopic) apply(s *State, _ Position) any {
+func (c *DropTopic) apply(s *State, at Position) any {
+	s.bury(c.Topic, at.Time)
 	number, ok := s.numbers[c.Topic]
 	if !ok {
 		return nil

@@ -111,11 +111,11 @@ func (w *world) add(t *rapid.T) {
 }
 
 func (w *world) drop(t *rapid.T) {
-	if rapid.IntRange(0, 3).Draw(t, "spare") != 0 {
-		return
+	if rapid.IntRange(0, 15).Draw(t, "spare") != 0 {
+		return // a topic does not come back for a day
 	}
 	c := DropTopic{Topic: drawTopic(t)}
-	delete(w.model.topics, c.Topic)
+	w.model.drop(c.Topic, w.referring.now+1)
 	w.do(t, c.Command(), nil)
 }
 

@@ -9,8 +9,9 @@ import (
 // Restore implements Machine. What it does not accept leaves the state as it was.
 func (s *State) Restore(b []byte) error {
 	r := reader{b: b}
-	if v := r.byte("version"); r.err == nil && v != snapshotVersion {
-		return fmt.Errorf("restore state: version %d, this program knows %d", v, snapshotVersion)
+	version := r.byte("version")
+	if r.err == nil && version != snapshotVersion && version != snapshotVersionDropped {
+		return fmt.Errorf("restore state: version %d, this program knows %d and %d", version, snapshotVersion, snapshotVersionDropped)
 	}
 	fresh := NewState(s.cfg)
 	if shard, shards := r.uvarint("shard"), r.uvarint("shards"); r.err == nil &&
@@ -21,6 +22,9 @@ func (s *State) Restore(b []byte) error {
 	partitions := restoration{reader: &r, state: fresh}
 	partitions.topics()
 	fresh.retired, fresh.boots = r.boots()
+	if version == snapshotVersionDropped {
+		fresh.dropped = r.dropped()
+	}
 	if err := r.end(); err != nil {
 		return fmt.Errorf("restore state: %w", err)
 	}

@@ -11,12 +11,16 @@ import (
 //	catalog     topics by name: id, name, partitions, target, settings, state, version, created
 //	partitions  next topic number; topics by number: number, id, partitions: number, log start, rows, producers
 //	boots       retired watermark; boots by ordinal: ordinal, id, decided, fenced, results: counter, decisions
+//	dropped     version 2 only, at least one: topic id, time
 //
 // in the writing of wire.go, differences where an order is given. Segments and boots are numbered in the order in which
 // rows refer to them first, so neither the numbers nor anything else depends on how the state came about.
 //
 // Rows begin at or before the log start and have no gaps, so bases are not written but the first, nor is the high watermark.
-const snapshotVersion = 1
+const (
+	snapshotVersion        = 1
+	snapshotVersionDropped = 2
+)
 
 // view is the State at one moment. Nothing in it is changed.
 type view struct {
@@ -28,11 +32,16 @@ type view struct {
 	segments   segments
 	boots      []*boot
 	retired    int64
+	dropped    []dropped
 }
 
 // Encode implements View.
 func (v *view) Encode(dst []byte) []byte {
-	dst = append(dst, snapshotVersion)
+	version := byte(snapshotVersion)
+	if len(v.dropped) > 0 {
+		version = snapshotVersionDropped
+	}
+	dst = append(dst, version)
 	dst = appendInt(appendInt(dst, int(v.shard)), v.shards)
 	dst = appendCatalog(dst, v.catalog)
 
@@ -44,7 +53,11 @@ func (v *view) Encode(dst []byte) []byte {
 		dst = w.appendPartitions(dst, t.partitions)
 		last = t.number
 	}
-	return appendBoots(dst, v.retired, v.boots)
+	dst = appendBoots(dst, v.retired, v.boots)
+	if version == snapshotVersionDropped {
+		dst = appendDropped(dst, v.dropped)
+	}
+	return dst
 }
 
 func appendCatalog(dst []byte, topics []*Topic) []byte {

@@ -92,7 +92,7 @@ func TestRestoreRefusesWhatIsNotItsSnapshot(t *testing.T) {
 		b          []byte
 	}{
 		{"nothing", "version", nil},
-		{"a later version", "version 2, this program knows 1", change(func(b []byte) []byte { b[0] = 2; return b })},
+		{"a later version", "version 3, this program knows 1 and 2", change(func(b []byte) []byte { b[0] = 3; return b })},
 		{"another shard's", "shard 5 of 1", change(func(b []byte) []byte { b[1] = 5; return b })},
 		{"another cluster size's", "shard 0 of 9", change(func(b []byte) []byte { b[2] = 9; return b })},
 		{"trailing bytes", "1 bytes too many", change(func(b []byte) []byte { return append(b, 0) })},

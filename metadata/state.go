@@ -71,6 +71,8 @@ type State struct {
 	segments   segments
 	producers  int // over all partitions
 
+	dropped []dropped // topics, oldest first
+
 	boots   []*boot // by ordinal
 	retired int64   // boots with a lower ordinal are retired
 
@@ -170,6 +172,6 @@ func (s *State) View() View {
 		shard: s.cfg.Shard, shards: s.cfg.Shards,
 		catalog: s.catalog.byName,
 		topics:  slices.Clone(s.topics), nextNumber: s.nextNumber, segments: s.segments.view(),
-		boots: slices.Clone(s.boots), retired: s.retired,
+		boots: slices.Clone(s.boots), retired: s.retired, dropped: s.dropped,
 	}
 }
