@@ -155,7 +155,7 @@ func (c *Core) decideLease(v verdict, current *metadata.Item) {
 	c.arm(timerRenew, max(put.first+c.cfg.Lease/3-c.now.Mono, 1))
 	switch {
 	case put.claim:
-		c.mine, c.epoch, c.gone = true, put.next.epoch, objectlog.UUID{}
+		c.mine, c.epoch, c.gone, c.outdated = true, put.next.epoch, objectlog.UUID{}, false
 		c.replay()
 	case put.next.holder.IsZero():
 		c.rank = -1

@@ -78,6 +78,9 @@ type Core struct {
 	gone     objectlog.UUID // holder that is known to have let go
 	watch    watch
 	find     leaseRead
+	outdated bool           // the log or the stream shows another leader than the lease item, which is to be read
+	stream   objectlog.UUID // the leader that the newest stream named
+	streams  bool           // a stream gave a sign of life within the lease time
 	load     load
 	damaged  map[objectlog.SnapshotName]error // snapshots that could not be loaded
 

@@ -119,6 +119,9 @@ func (c *Core) adopt(item metadata.Item, floor metadata.Rev) bool {
 	case c.mine && l.epoch == c.epoch: // a put of mine, whose own answer will tell
 		return true
 	}
+	if l.epoch >= c.tip.epoch {
+		c.outdated = false
+	}
 	if l.epoch != c.lease.epoch {
 		c.gone = objectlog.UUID{} // whoever it was, another tenure began
 	}
@@ -232,12 +235,12 @@ func (c *Core) replaying() {
 }
 
 func (c *Core) following() {
-	if !c.waits(timerPoll) { // no stream
-		c.ring.reading = true
+	if !c.waits(timerPoll) {
+		c.streams, c.ring.reading = false, true
 		c.arm(timerPoll, c.cfg.Lease/3)
 	}
 	c.readRing()
-	if c.phase == phaseFollowing {
+	if c.phase == phaseFollowing && (c.outdated || c.rank >= 0 || !c.streams) { // nobody watches the lease for a leader that is heard
 		c.readLease()
 	}
 	if c.phase == phaseFollowing && c.claimable() {
@@ -251,6 +254,15 @@ func (c *Core) lookAgain() {
 	if c.phase == phaseFollowing {
 		c.find.id, c.armed[timerLease] = 0, 0
 	}
+}
+
+// leaseOutdated wants the lease item read at once, once. A read that is under way may have been too early.
+func (c *Core) leaseOutdated() {
+	if c.outdated || c.mine {
+		return
+	}
+	c.outdated = true
+	c.find.id, c.armed[timerLease] = 0, 0
 }
 
 // observe counts how long the lease item has not moved.
@@ -292,7 +304,13 @@ func (c *Core) onFollowed(e Followed) {
 	if c.mine || c.phase != phaseFollowing && c.phase != phaseReplaying {
 		return
 	}
+	c.streams = true
 	c.arm(timerPoll, c.cfg.Lease)
+	if e.Leader != c.stream {
+		if c.stream = e.Leader; e.Leader != c.lease.holder && !e.Leader.IsZero() {
+			c.leaseOutdated()
+		}
+	}
 	for _, x := range e.Entries {
 		switch next := c.tip.seq + 1; {
 		case x.Seq < next:

@@ -143,12 +143,14 @@ func (r *replica) clone() *replica {
 	return &n
 }
 
-// clone copies whatever a step may change. Slots of the ring are not changed without footers, which the model has none of.
+// clone copies whatever a step may change. Slots of the ring are not changed without footers, which the model has none of; neither has it
+// streams, nor logs that are long enough for a fingerprint.
 func (c *Core) clone() *Core {
 	n := *c
-	n.effects = nil
+	n.effects, n.applied = nil, nil
 	n.damaged = maps.Clone(c.damaged)
 	n.ring.flights, n.ring.found, n.ring.footers = maps.Clone(c.ring.flights), maps.Clone(c.ring.found), maps.Clone(c.ring.footers)
+	n.prints.own, n.prints.leader = slices.Clone(c.prints.own), slices.Clone(c.prints.leader)
 	n.ring.asked, n.queue = slices.Clone(c.ring.asked), slices.Clone(c.queue)
 	if c.snap != nil {
 		s := *c.snap
@@ -406,7 +408,7 @@ func (r *replica) key(b []byte) []byte {
 	}
 	id := func(v uint64) { num(int64(ranks[v])) }
 	num(int64(c.phase), int64(c.tip.seq), int64(c.epoch), int64(c.leaseRev), int64(c.rank), int64(r.stores))
-	num(flag64(c.known, c.started, c.mine, c.resigning, c.late, c.unstored != 0, c.change != 0, c.watch.since != 0, c.watch.rev == c.leaseRev, c.find.why != "", c.gone.IsZero()))
+	num(flag64(c.known, c.started, c.mine, c.resigning, c.late, c.unstored != 0, c.change != 0, c.watch.since != 0, c.watch.rev == c.leaseRev, c.find.why != "", c.gone.IsZero(), c.outdated))
 	for t := range c.armed {
 		num(flag64(c.armed[t] != 0))
 	}

@@ -311,6 +311,9 @@ func (c *Core) apply(e *entry, raw []byte, footers [][]byte) ([]any, bool) {
 	c.since += int64(len(raw))
 	c.tip = tip{seq: e.seq, epoch: e.epoch, hash: hashOf(raw), time: e.time}
 	delete(c.ring.found, e.seq)
+	if e.epoch > c.lease.epoch {
+		c.leaseOutdated() // its leader's claim came before
+	}
 	c.applied = append(c.applied, Committed{Seq: e.seq, Entry: raw, Footers: footers})
 	c.hashWhenDue()
 	return results, true
