@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ import (
 const blockBytes = 1 << 20
 
 // blocksAtOnce is how many blocks in a row one GET reads where all of them are wanted: a store takes a third of the CPU time for 4 MiB
-// that it takes for four times 1 MiB.
+// that it takes for four times 1 MiB. They are aligned, so that in a zone they have one owner.
 const blocksAtOnce = 4
 
 // blockTimeout bounds one GET of blocks, the wait for its turn excluded: a store that takes longer is away.
@@ -35,9 +36,14 @@ const (
 type block struct {
 	segment objectlog.SegmentName
 	index   int64
+	lent    bool // as another agent answered it, not the bucket
 }
 
-func (b block) start() int64 { return b.index * blockBytes }
+func (k block) start() int64 { return k.index * blockBytes }
+
+func (k block) plus(n int) block { return block{k.segment, k.index + int64(n), k.lent} }
+
+func (k block) as(lent bool) block { return block{k.segment, k.index, lent} }
 
 // blocks is a byte-bounded cache of blocks in front of the bucket, with one flight per block. A cached block may be
 // a prefix: the size of a segment is not known from its batches, and a GET beyond its end fails.
@@ -47,14 +53,17 @@ type blocks struct {
 	cache   *otter.Cache[block, []byte]
 	tail    chan struct{}
 	catchUp chan struct{}
+	lending chan struct{}
+	sharing *sharing        // nil: with nobody. Set before the first read
 	ctx     context.Context // of the flights: they outlive the readers that started them
 	stop    context.CancelFunc
 	work    sync.WaitGroup // flights
 
 	mu      sync.Mutex
 	closed  bool
-	flights map[block]*flight
+	flights map[block]*flight // those of lent blocks may wait for those of the same blocks from the bucket, never the other way around
 	recent  recent
+	facts   facts
 }
 
 // recent are the blocks that were read last. The cache would drop most of them before anybody has asked for them: it prefers what was asked
@@ -83,7 +92,7 @@ func (r *recent) drop(k block) {
 	}
 }
 
-// flight is a GET that has one block, or its part of a GET of several. The fields are set when done is closed.
+// flight is a read that has one block, or its part of a read of several. The fields are set when done is closed.
 type flight struct {
 	done chan struct{}
 	data []byte
@@ -101,7 +110,8 @@ func newBlocks(bucket objectlog.Bucket, keys objectlog.Keys, bytesMax int64) (*b
 	ctx, stop := context.WithCancel(context.Background())
 	const recentPart = 8
 	return &blocks{recent: recent{data: make(map[block][]byte), bytesMax: bytesMax / recentPart}, bucket: bucket, keys: keys, cache: cache, tail: make(chan struct{}, tailReads),
-		catchUp: make(chan struct{}, catchUpReads), ctx: ctx, stop: stop, flights: make(map[block]*flight)}, nil
+		catchUp: make(chan struct{}, catchUpReads), lending: make(chan struct{}, lendReads), ctx: ctx, stop: stop, flights: make(map[block]*flight),
+		facts: facts{of: make(map[objectlog.SegmentName]fact)}}, nil
 }
 
 // close ends the flights and waits for them.
@@ -116,34 +126,41 @@ func (b *blocks) close() {
 
 // keep caches a segment that this agent wrote. Blocks are copied, so that one of them does not hold the whole body.
 func (b *blocks) keep(name objectlog.SegmentName, body []byte) {
+	b.learnEnd(name, int64(len(body)))
 	if len(body) <= blockBytes {
-		b.cache.Set(block{name, 0}, body)
+		b.cache.Set(block{segment: name}, body)
 		return
 	}
 	for start := 0; start < len(body); start += blockBytes {
 		part := body[start:min(start+blockBytes, len(body))]
-		b.cache.Set(block{name, int64(start / blockBytes)}, append([]byte(nil), part...))
+		b.cache.Set(block{segment: name, index: int64(start / blockBytes)}, append([]byte(nil), part...))
 	}
 }
 
-// drop forgets a block whose bytes turned out wrong.
-func (b *blocks) drop(k block) {
+// doubt takes note that the bytes of a block turned out wrong: from now on the bucket alone is asked for its segment, and anew.
+func (b *blocks) doubt(k block, wrong []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.recent.drop(k)
-	b.cache.Invalidate(k)
+	b.facts.note(k.segment, fact{doubted: true})
+	// What was read of the bucket since stays: many readers met the same wrong bytes.
+	if data, _ := b.held(k); bytes.HasPrefix(wrong, data) {
+		b.recent.drop(k)
+		b.cache.Invalidate(k)
+	}
 }
 
 // landed keeps what was read.
 func (b *blocks) landed(k block, data []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.recent.add(k, data)
-	b.cache.Set(k, data)
+	if len(data) > 0 && !(k.lent && b.facts.of[k.segment].doubted) {
+		b.recent.add(k, data)
+		b.cache.Set(k, data)
+	}
 }
 
-// cached answers what is there of the block. It is called with the lock held.
-func (b *blocks) cached(k block) ([]byte, bool) {
+// held answers what is there of the block in the very form that k names. It is called with the lock held.
+func (b *blocks) held(k block) ([]byte, bool) {
 	data, ok := b.cache.GetIfPresent(k)
 	if other := b.recent.data[k]; len(other) > len(data) {
 		return other, true
@@ -151,22 +168,41 @@ func (b *blocks) cached(k block) ([]byte, bool) {
 	return data, ok
 }
 
-// read answers at least the first need bytes of the block.
-func (b *blocks) read(ctx context.Context, k block, need int64, pool chan struct{}) ([]byte, error) {
+// cached answers the most of what is there of the block, lent or not. It is called with the lock held.
+func (b *blocks) cached(k block) ([]byte, bool) {
+	data, ok := b.held(k)
+	if b.sharing == nil || b.facts.of[k.segment].doubted {
+		return data, ok
+	}
+	if lent, _ := b.held(k.as(true)); len(lent) > len(data) {
+		return lent, true
+	}
+	return data, ok
+}
+
+// read answers at least the first need bytes of the block; for peers, fewer where the segment ends.
+func (b *blocks) read(ctx context.Context, k block, need int64, pool chan struct{}, w way) ([]byte, error) {
 	for {
-		f := b.start(k, need, pool, true)
+		f := b.start(k, need, pool, w, true)
 		select {
 		case <-f.done:
 		case <-ctx.Done():
 			return nil, because(Unavailable, ctx.Err())
 		}
-		if f.err != nil || int64(len(f.data)) >= need {
+		switch {
+		case f.err != nil || int64(len(f.data)) >= need:
 			return f.data, f.err
+		case !b.ends(k, f.data):
+		case w == forPeers:
+			return f.data, nil
+		default:
+			b.doubt(k, f.data)
+			return nil, readFault(fmt.Errorf("%w: %d bytes, the log has %d", objectlog.ErrRange, k.start()+int64(len(f.data)), k.start()+need))
 		}
 	}
 }
 
-// startAll begins to read the blocks of the batches that are not there, in as few GETs as can be, and in them what will be wanted next;
+// startAll begins to read the blocks of the batches that are not there, in as few reads as can be, and in them what will be wanted next;
 // without wait only as far as none waits for a turn. Batches of one segment follow one another by their place.
 func (b *blocks) startAll(batches, ahead []metadata.LocatedBatch, pool chan struct{}, wait bool) {
 	order, _ := needs(batches)
@@ -174,44 +210,37 @@ func (b *blocks) startAll(batches, ahead []metadata.LocatedBatch, pool chan stru
 	if !wait {
 		order = whole(order, bytes)
 	}
+	b.startOrder(order, bytes, pool, byOwner, wait)
+}
+
+func (b *blocks) startOrder(order []block, bytes map[block]int64, pool chan struct{}, w way, wait bool) {
 	for len(order) > 0 {
-		n := b.startRun(order, bytes, pool, wait)
-		if n == 0 && b.start(order[0], bytes[order[0]], pool, wait) == nil {
+		n := b.startRun(order, bytes, pool, w, wait)
+		if n == 0 && b.start(order[0], bytes[order[0]], pool, w, wait) == nil {
 			return
 		}
 		order = order[max(1, n):]
 	}
 }
 
-// startRun begins one GET of as many blocks as order begins with that lie in a row and of which nothing is there. Less than two of them
-// it leaves to start, and answers 0.
-func (b *blocks) startRun(order []block, bytes map[block]int64, pool chan struct{}, wait bool) int {
+// startRun begins one read of as many blocks as order begins with that lie in a row, within what one GET reads, and of which nothing is there.
+// Less than two of them it leaves to start, and answers 0.
+func (b *blocks) startRun(order []block, bytes map[block]int64, pool chan struct{}, w way, wait bool) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := 0
-	for n < min(len(order), blocksAtOnce) && b.absent(order[n]) && (n == 0 || order[n] == block{order[0].segment, order[0].index + int64(n)} && bytes[order[n-1]] == blockBytes) {
-		n++
-	}
-	if n < 2 || b.closed || !wait && len(pool) == cap(pool) {
+	if b.closed || len(order) < 2 || order[1] != order[0].plus(1) || !b.absent(order[0], w) {
 		return 0
 	}
-	run := make([]*flight, n)
-	for i := range run {
-		run[i] = &flight{done: make(chan struct{})}
-		b.flights[order[i]] = run[i]
+	r := b.route(order[0], pool, w)
+	n := 1
+	for n < len(order) && order[n] == order[0].plus(n) && order[n].index%blocksAtOnce != 0 && b.absent(order[n], w) &&
+		(r.ask || r.whole || bytes[order[n-1]] == blockBytes) {
+		n++
 	}
-	first, need := order[0], int64(n-1)*blockBytes+bytes[order[n-1]]
-	b.work.Go(func() {
-		b.flyRun(run, first, need, pool)
-		b.mu.Lock()
-		for i := range run {
-			delete(b.flights, block{first.segment, first.index + int64(i)})
-		}
-		b.mu.Unlock()
-		for _, f := range run {
-			close(f.done)
-		}
-	})
+	if n < 2 || !wait && b.busy(r, pool) {
+		return 0
+	}
+	b.launch(order[0], n, int64(n-1)*blockBytes+bytes[order[n-1]], nil, r, pool)
 	return n
 }
 
@@ -225,65 +254,97 @@ func whole(order []block, bytes map[block]int64) []block {
 }
 
 // absent is called with the lock held.
-func (b *blocks) absent(k block) bool {
+func (b *blocks) absent(k block, w way) bool {
 	_, cached := b.cached(k)
-	return !cached && b.flights[k] == nil
+	return !cached && b.underWay(k, w) == nil
 }
 
-// flyRun reads need bytes from the first block on. Each block is copied, so that one of them does not hold the others in memory.
-func (b *blocks) flyRun(run []*flight, first block, need int64, pool chan struct{}) {
-	data, err := b.get(first, need, false, pool)
-	for i, f := range run {
-		if f.err = err; err == nil {
-			start := int64(i) * blockBytes
-			f.data = append([]byte(nil), data[start:min(start+blockBytes, need)]...)
-			b.landed(block{first.segment, first.index + int64(i)}, f.data)
-		}
-	}
-}
-
-// start joins the block's flight, or begins one; nil if that would mean to wait for a turn and wait is false.
-func (b *blocks) start(k block, need int64, pool chan struct{}, wait bool) *flight {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+// underWay answers the flight that a reader may join; nil: there is none. It is called with the lock held.
+func (b *blocks) underWay(k block, w way) *flight {
 	if f := b.flights[k]; f != nil {
 		return f
 	}
+	// Whoever was sent here by another agent, or turned away from one, must not wait for another agent.
+	if w == byOwner && !b.facts.of[k.segment].doubted {
+		return b.flights[k.as(true)]
+	}
+	return nil
+}
+
+// start joins the block's flight, or begins one; nil if that would mean to wait for a turn and wait is false.
+func (b *blocks) start(k block, need int64, pool chan struct{}, w way, wait bool) *flight {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	f := &flight{done: make(chan struct{})}
-	prefix, cached := b.cached(k)
+	there, _ := b.cached(k)
 	switch {
 	case b.closed:
 		f.err = Draining
 		close(f.done)
 		return f
-	case cached && int64(len(prefix)) >= need:
-		f.data = prefix
+	case int64(len(there)) >= need || w == forPeers && b.facts.ends(k, there):
+		f.data = there
 		close(f.done)
 		return f
-	case !wait && len(pool) == cap(pool):
+	}
+	if other := b.underWay(k, w); other != nil {
+		return other
+	}
+	r := b.route(k, pool, w)
+	if !wait && b.busy(r, pool) {
 		return nil
 	}
-	b.flights[k] = f
-	b.work.Go(func() {
-		b.fly(f, k, need, cached, pool)
-		b.mu.Lock()
-		delete(b.flights, k)
-		b.mu.Unlock()
-		close(f.done)
-	})
-	return f
+	if !r.ask {
+		there, _ = b.held(k) // what was lent is no part of what the bucket has
+	}
+	return b.launch(k, 1, need, there, r, pool)
 }
 
-// fly reads the block: the first time as much of it as is known to exist; again, when others want more of it, all
-// there is.
-func (b *blocks) fly(f *flight, k block, need int64, again bool, pool chan struct{}) {
-	if f.data, f.err = b.get(k, need, again, pool); f.err == nil {
-		b.landed(k, f.data)
+// launch begins the flights of n blocks in a row, of which need bytes are wanted and the first may be there in part. It is called with the
+// lock held, and answers the first flight.
+func (b *blocks) launch(first block, n int, need int64, there []byte, r route, pool chan struct{}) *flight {
+	first = first.as(r.ask)
+	run := make([]*flight, n)
+	for i := range run {
+		run[i] = &flight{done: make(chan struct{})}
+		b.flights[first.plus(i)] = run[i]
+	}
+	b.work.Go(func() {
+		if r.ask {
+			b.borrow(run, first, need, there, r.owner, pool)
+		} else {
+			data, err := b.get(first, need, there, r.whole, pool)
+			b.land(run, first, data, err)
+		}
+		b.mu.Lock()
+		for i := range run {
+			delete(b.flights, first.plus(i))
+		}
+		b.mu.Unlock()
+		for _, f := range run {
+			close(f.done)
+		}
+	})
+	return run[0]
+}
+
+// land gives each flight its block. Each of several is copied, so that one of them does not hold the others in memory.
+func (b *blocks) land(run []*flight, first block, data []byte, err error) {
+	for i, f := range run {
+		if f.err = err; err != nil {
+			continue
+		}
+		if f.data = data; len(run) > 1 {
+			start := min(i*blockBytes, len(data))
+			f.data = append([]byte(nil), data[start:min(start+blockBytes, len(data))]...)
+		}
+		b.landed(first.plus(i), f.data)
 	}
 }
 
-// get reads need bytes from the beginning of the block, when it is its turn; again, all of the block.
-func (b *blocks) get(k block, need int64, again bool, pool chan struct{}) ([]byte, error) {
+// get reads need bytes from the beginning of the first block, when it is its turn. It reads the last block whole when others will
+// want more of it, or already do: something of it is there.
+func (b *blocks) get(first block, need int64, there []byte, whole bool, pool chan struct{}) ([]byte, error) {
 	select {
 	case pool <- struct{}{}:
 		defer func() { <-pool }()
@@ -292,16 +353,31 @@ func (b *blocks) get(k block, need int64, again bool, pool chan struct{}) ([]byt
 	}
 	ctx, cancel := context.WithTimeout(b.ctx, blockTimeout)
 	defer cancel()
-	key := b.keys.Segment(k.segment)
-	next := k.start() + need
-	if again {
-		info, err := b.bucket.Stat(ctx, key)
-		if err != nil {
-			return nil, readFault(err)
-		}
-		next = max(next, min(k.start()+blockBytes, info.Bytes))
+	next := first.start() + need
+	if len(there) > 0 || whole && (next%blockBytes != 0 || b.endKnown(first.segment)) {
+		return b.getWhole(ctx, first, next, there)
 	}
-	data, err := b.bucket.Get(ctx, key, objectlog.Extent{Start: k.start(), Next: next})
+	data, err := b.bucket.Get(ctx, b.keys.Segment(first.segment), objectlog.Extent{Start: first.start(), Next: next})
+	switch {
+	case whole && errors.Is(err, objectlog.ErrRange): // another agent asks, who does not know where the segment ends
+		return b.getWhole(ctx, first, next, nil)
+	case err != nil:
+		return nil, readFault(err)
+	}
+	return data, nil
+}
+
+// getWhole reads on to the end of the block that holds the last byte, or of the segment.
+func (b *blocks) getWhole(ctx context.Context, first block, next int64, there []byte) ([]byte, error) {
+	end, err := b.endOf(ctx, first.segment)
+	if err != nil {
+		return nil, readFault(err)
+	}
+	extent := objectlog.Extent{Start: first.start(), Next: min((next+blockBytes-1)/blockBytes*blockBytes, end)}
+	if extent.Len() <= int64(len(there)) {
+		return there, nil
+	}
+	data, err := b.bucket.Get(ctx, b.keys.Segment(first.segment), extent)
 	if err != nil {
 		return nil, readFault(err)
 	}

@@ -37,7 +37,7 @@ func readAll(t *testing.T, s stores, b *blocks, batches []metadata.LocatedBatch)
 	gets, stats = s.bucket.Count(mem.OpGet), s.bucket.Count(mem.OpStat)
 	order, bytes := needs(batches)
 	for _, k := range order {
-		data, err := b.read(t.Context(), k, bytes[k], b.catchUp)
+		data, err := b.read(t.Context(), k, bytes[k], b.catchUp, byOwner)
 		if err != nil || int64(len(data)) < bytes[k] {
 			t.Fatalf("block %d of segment %d: %d bytes, want %d (%v)", k.index, k.segment.Counter, len(data), bytes[k], err)
 		}

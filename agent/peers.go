@@ -30,8 +30,8 @@ type Peers interface {
 	Follow(ctx context.Context, to AgentInfo, s objectlog.Shard, from metadata.Seq, heard func(Signal) error) error
 	// HandOff tells the agent that this one let go of the shard's lease at the epoch.
 	HandOff(ctx context.Context, to AgentInfo, s objectlog.Shard, epoch objectlog.Epoch) error
-	// ReadBlock answers the extent of a segment out of the agent's cache, or out of the bucket by one GET of its own. Errors of
-	// the bucket keep their sentinels.
+	// ReadBlock answers the extent of a segment out of the agent's cache, or out of the bucket by one GET of its own: less than the
+	// extent, but something, where the segment ends within it. Errors of the bucket keep their sentinels.
 	ReadBlock(ctx context.Context, to AgentInfo, segment objectlog.SegmentName, extent objectlog.Extent) ([]byte, error)
 }
 

@@ -64,7 +64,7 @@ func needs(batches []metadata.LocatedBatch) (order []block, bytes map[block]int6
 	for _, b := range batches {
 		next := b.Start + int64(b.Row.Bytes)
 		for i := b.Start / blockBytes; i*blockBytes < next; i++ {
-			k := block{b.Segment, i}
+			k := block{segment: b.Segment, index: i}
 			if _, ok := bytes[k]; !ok {
 				order = append(order, k)
 			}
@@ -104,7 +104,7 @@ func (b *blocks) load(ctx context.Context, batches, ahead []metadata.LocatedBatc
 	order, bytes := needs(batches)
 	read := make(map[block][]byte, len(order))
 	for _, k := range order {
-		data, err := b.read(ctx, k, bytes[k], pool)
+		data, err := b.read(ctx, k, bytes[k], pool, byOwner)
 		if err != nil {
 			return nil, suspectIn(k.segment, err)
 		}
@@ -119,14 +119,14 @@ func (b *blocks) load(ctx context.Context, batches, ahead []metadata.LocatedBatc
 	for _, l := range batches {
 		first := len(buffer)
 		for at, next := l.Start, l.Start+int64(l.Row.Bytes); at < next; {
-			k := block{l.Segment, at / blockBytes}
+			k := block{segment: l.Segment, index: at / blockBytes}
 			part := read[k][at-k.start() : min(blockBytes, next-k.start())]
 			buffer = append(buffer, part...)
 			at += int64(len(part))
 		}
 		batch := buffer[first:] // its capacity reaches to the end, so that all of them can be sent as one
 		if err := verify(batch, l); err != nil {
-			b.dropBatch(l)
+			b.doubtBatch(l, read)
 			return nil, suspectIn(l.Segment, fmt.Errorf("%w: %w", errSuspect, err))
 		}
 		objectlog.PatchBatch(batch, l.Base, l.Epoch)
@@ -155,9 +155,10 @@ func suspectIn(segment objectlog.SegmentName, err error) error {
 	return err
 }
 
-// dropBatch forgets the blocks of a batch, so that the next read asks the bucket.
-func (b *blocks) dropBatch(l metadata.LocatedBatch) {
+// doubtBatch takes note that the blocks of a batch are wrong, so that the next read asks the bucket.
+func (b *blocks) doubtBatch(l metadata.LocatedBatch, read map[block][]byte) {
 	for i := l.Start / blockBytes; i*blockBytes < l.Start+int64(l.Row.Bytes); i++ {
-		b.drop(block{l.Segment, i})
+		k := block{segment: l.Segment, index: i}
+		b.doubt(k, read[k])
 	}
 }
