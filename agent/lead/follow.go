@@ -62,7 +62,11 @@ func (c *Core) lookUp(s *shard) {
 	if best.epoch <= s.let {
 		best.boot = objectlog.UUID{}
 	}
-	s.epoch, s.holder = max(best.epoch, s.let), best.boot
+	epoch, said := max(best.epoch, s.let), best.weight == leads
+	if epoch != s.epoch || best.boot != s.holder || said != s.said { // news: a stream that ended may hold now
+		s.ended, s.resume = 0, c.now
+	}
+	s.epoch, s.holder, s.said = epoch, best.boot, said
 }
 
 // denies: whoever is named says itself, of that epoch or a later one, that it does not hold the shard.

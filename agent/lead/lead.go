@@ -154,6 +154,7 @@ type shard struct {
 	status shardlog.Status // of the own replica
 	epoch  objectlog.Epoch // newest known
 	holder objectlog.UUID  // of that epoch; zero: nobody known. It may be dead
+	said   bool            // it said itself that it leads
 	let    objectlog.Epoch // up to it every holder is known to have let go
 
 	told    int           // rank that the replica has; rankUnknown: it may have set another one itself

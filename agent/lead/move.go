@@ -48,8 +48,11 @@ func (c *Core) tenure(s *shard) {
 // letGo: the own replica ended its tenure by itself. Its rank is -1 by itself, and stays so for a while, or it would be the first to
 // claim what it let go.
 func (c *Core) letGo(s *shard, epoch objectlog.Epoch) {
-	s.told = rankUnknown
-	if s.let = max(s.let, epoch); s.epoch <= epoch {
+	if s.let >= epoch { // known from the other of Moved and HandedOff
+		return
+	}
+	s.told, s.let = rankUnknown, epoch
+	if s.epoch <= epoch {
 		c.pinRank(s, -1)
 	}
 }
@@ -68,10 +71,10 @@ func (c *Core) onHandedOff(e HandedOff) {
 		s.move = c.now + c.cfg.Lease/3
 	case e.Err != nil:
 		c.tenure(s)
-	case s.status.Role == shardlog.RoleLeading && s.status.Epoch == s.handed:
-		s.status.Role, s.status.Leader = shardlog.RoleFollowing, objectlog.UUID{}
-		c.letGo(s, s.handed)
 	default:
+		if s.status.Role == shardlog.RoleLeading && s.status.Epoch == s.handed {
+			s.status.Role, s.status.Leader = shardlog.RoleFollowing, objectlog.UUID{}
+		}
 		c.letGo(s, s.handed)
 	}
 }
