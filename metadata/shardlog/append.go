@@ -49,6 +49,14 @@ func (c *Core) onProposed(e Proposed) {
 	}
 }
 
+// refuseQueue answers what was never appended.
+func (c *Core) refuseQueue(why error) {
+	for _, p := range c.queue {
+		c.emit(Decided{ID: p.ID, Err: why})
+	}
+	c.queue = nil
+}
+
 func (c *Core) onResign() {
 	c.rank = -1
 	c.resigning = c.mine || c.phase == phaseClaiming
@@ -77,6 +85,9 @@ func (c *Core) leading() {
 	c.renew()
 	if c.phase != phaseLeading {
 		return
+	}
+	if !c.waits(timerTenure) { // another may lead by now: proposers had better look for it than wait here
+		c.refuseQueue(ErrNotLeader)
 	}
 	c.checkpointWhenDue()
 	if c.append == nil {

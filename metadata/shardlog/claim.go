@@ -153,6 +153,7 @@ func (c *Core) decideLease(v verdict, current *metadata.Item) {
 	old := c.lease
 	c.lease, c.leaseRev, c.confirmed = put.next, put.item.Rev, put.first
 	c.arm(timerRenew, max(put.first+c.cfg.Lease/3-c.now.Mono, 1))
+	c.armed[timerTenure] = c.confirmed + c.cfg.Lease
 	switch {
 	case put.claim:
 		c.mine, c.epoch, c.gone, c.outdated = true, put.next.epoch, objectlog.UUID{}, false

@@ -48,6 +48,7 @@ const (
 	timerAppend                // next attempt of an append
 	timerPut                   // next attempt of a put to the lease item
 	timerRenew                 // next renewal
+	timerTenure                // a leader stops taking proposals, unless a renewal is confirmed before
 	timerSnapshot              // earliest next snapshot after a failed one
 	timerChange                // snapshot of a change that is old enough
 	timerPace                  // next append when snapshots are late
@@ -309,10 +310,8 @@ func (c *Core) stopLeading(why error) {
 			c.emit(Decided{ID: p.id, Err: unknown})
 		}
 	}
-	for _, p := range c.queue {
-		c.emit(Decided{ID: p.ID, Err: never})
-	}
-	c.append, c.queue, c.snap, c.resigning, c.moved = nil, nil, nil, false, 0
+	c.refuseQueue(never)
+	c.append, c.snap, c.resigning, c.moved = nil, nil, false, 0
 	for _, t := range []timer{timerAppend, timerSnapshot, timerChange, timerPace} {
 		c.armed[t] = 0
 	}
@@ -323,7 +322,7 @@ func (c *Core) stopLeading(why error) {
 func (c *Core) depose() {
 	c.stopLeading(nil)
 	c.mine, c.put = false, nil
-	c.armed[timerRenew], c.armed[timerPut] = 0, 0
+	c.armed[timerRenew], c.armed[timerPut], c.armed[timerTenure] = 0, 0, 0
 	c.watch = watch{}
 	if c.phase != phaseFinding && c.phase != phaseLoading {
 		c.replay()

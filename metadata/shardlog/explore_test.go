@@ -145,12 +145,15 @@ func (m *model) get(k metadata.Key) metadata.Item {
 
 // fires: renewals are bounded; what depends on nothing but age is left out.
 func (m *model) fires(t timer) bool {
-	return t != timerChange && (t != timerRenew || m.left.renewals > 0)
+	return t != timerChange && (t != timerRenew || m.left.renewals > 0) && (t != timerTenure || m.left.lapses > 0)
 }
 
 func (m *model) fire(i int, t timer) {
 	if t == timerRenew {
 		m.left.renewals--
+	}
+	if t == timerTenure {
+		m.left.lapses--
 	}
 	m.nodes[i].core.armed[t] = 0
 	m.step(i, Tick{})
@@ -284,9 +287,12 @@ var models = []struct {
 	{"snapshots", 1, false, bounds{slots: 3, maxSeq: 5, maxEpoch: 2, every: 2, proposals: 4, crashes: 1, torn: 1}},
 	{"late deletes", 1, false, bounds{slots: 3, maxSeq: 5, maxEpoch: 2, every: 2, proposals: 4, crashes: 1, lateDeletes: true}},
 	{"resignation", 2, false, bounds{slots: 4, maxSeq: 1, maxEpoch: 2, every: 100, resigns: 1}},
+	{"lapse", 2, false, bounds{slots: 4, maxSeq: 1, maxEpoch: 2, every: 100, proposals: 2, lapses: 1}},
+	{"lapse and renewal", 1, false, bounds{slots: 4, maxSeq: 3, maxEpoch: 2, every: 100, proposals: 3, lapses: 2, renewals: 2, lost: 1}},
 	{"renewal", 2, false, bounds{slots: 4, maxSeq: 0, maxEpoch: 2, every: 100, renewals: 1}},
 
 	{"resignation and more", 2, true, bounds{slots: 4, maxSeq: 2, maxEpoch: 2, every: 100, proposals: 1, resigns: 1}},
+	{"lapses, renewals and lost answers", 2, true, bounds{slots: 4, maxSeq: 2, maxEpoch: 2, every: 100, proposals: 2, lapses: 1, renewals: 1, lost: 1}},
 	{"renewals", 2, true, bounds{slots: 4, maxSeq: 2, maxEpoch: 2, every: 100, proposals: 1, renewals: 2}},
 	{"laps, crashes and lost answers", 1, true, bounds{slots: 2, maxSeq: 5, maxEpoch: 3, every: 100, proposals: 3, crashes: 2, lost: 1}},
 	{"snapshots torn and failed", 1, true, bounds{slots: 3, maxSeq: 6, maxEpoch: 2, every: 2, proposals: 5, crashes: 1, torn: 1, failed: 1, lateDeletes: true}},

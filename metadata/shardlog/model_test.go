@@ -30,6 +30,7 @@ type bounds struct {
 	lost      int // answers to puts that are lost
 	stale     int // reads whose answer comes later than they were made
 	renewals  int
+	lapses    int // lease times that end unrenewed
 	torn      int // snapshots stored damaged
 	failed    int // snapshots whose put fails
 	resigns   int
@@ -375,7 +376,7 @@ func (m *model) key() [16]byte {
 		val(s)
 	}
 	l := m.left
-	num(int64(l.proposals), int64(l.crashes), int64(l.reads), int64(l.lost), int64(l.stale), int64(l.renewals), int64(l.torn), int64(l.failed), int64(l.resigns), int64(len(m.failed)))
+	num(int64(l.proposals), int64(l.crashes), int64(l.reads), int64(l.lost), int64(l.stale), int64(l.renewals), int64(l.lapses), int64(l.torn), int64(l.failed), int64(l.resigns), int64(len(m.failed)))
 	for _, r := range m.nodes {
 		b = r.key(b)
 	}
