@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/splashdam/splashdam/agent/lead"
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
@@ -151,10 +150,7 @@ func (a *Agent) letGo(ctx context.Context) {
 // resign lets go of what this agent leads, to other agents where there are any. In vain, a successor waits for the lease.
 func (a *Agent) resign(ctx context.Context) {
 	if a.leaders != nil {
-		a.leaders.post(ctx, lead.Drain{})
-		for _, s := range a.shards {
-			a.waitRole(ctx, s.replica, func(r shardlog.Role) bool { return r != shardlog.RoleLeading && r != shardlog.RoleClaiming })
-		}
+		a.leaders.drain(ctx)
 		return
 	}
 	var resigning sync.WaitGroup
@@ -162,21 +158,6 @@ func (a *Agent) resign(ctx context.Context) {
 		resigning.Go(func() { _ = s.replica.Resign(ctx) })
 	}
 	resigning.Wait()
-}
-
-// waitRole waits until the replica has such a role, or ctx ends.
-func (a *Agent) waitRole(ctx context.Context, replica *shardlog.Shard, is func(shardlog.Role) bool) {
-	for {
-		changed := replica.Changed()
-		if is(replica.Status().Role) {
-			return
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // Ready is nil when the agent can serve: every shard has a leader that it can ask, the table answers, segments can be stored, and the agent is

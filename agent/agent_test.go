@@ -67,6 +67,14 @@ func start(t *testing.T, s stores, cfg Config) running {
 
 func run(t *testing.T, a *Agent) running {
 	t.Helper()
+	r := begin(t, a)
+	waitReady(t, a)
+	return r
+}
+
+// begin runs an agent that may not be ready for long.
+func begin(t *testing.T, a *Agent) running {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
@@ -81,7 +89,6 @@ func run(t *testing.T, a *Agent) running {
 		}
 	}}
 	t.Cleanup(r.stop)
-	waitReady(t, a)
 	return r
 }
 

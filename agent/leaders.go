@@ -30,6 +30,7 @@ type leaders struct {
 	done    chan struct{}                          // closed when run is over
 	streams map[objectlog.Shard]context.CancelFunc // owned by run
 	effects sync.WaitGroup
+	offers  sync.WaitGroup // hand-offs under way
 
 	mu      sync.Mutex
 	core    *lead.Core
@@ -63,6 +64,7 @@ func placeOf(a AgentInfo) string { return a.Host + " " + a.PeerAddress }
 func (l *leaders) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer l.effects.Wait()
+	defer l.offers.Wait()
 	defer close(l.done)
 	defer cancel()
 	for i := range l.shards {
@@ -122,7 +124,7 @@ func (l *leaders) dispatch(ctx context.Context, e lead.Effect) {
 	case lead.Tell:
 		_ = l.shards[e.Shard].replica.Tell(ctx, e.Event) // in vain only when the replica is at its end too
 	case lead.HandOff:
-		l.effects.Go(func() { l.handOff(ctx, e) })
+		l.offers.Go(func() { l.handOff(ctx, e) })
 	case lead.Follow:
 		if stop := l.streams[e.Shard]; stop != nil {
 			stop()
@@ -240,6 +242,31 @@ func (l *leaders) handOff(ctx context.Context, e lead.HandOff) {
 		}
 	}
 	l.post(ctx, lead.HandedOff{Shard: e.Shard, Err: err})
+}
+
+// drain hands off what this agent leads, and answers when the others have heard of it or ctx has ended.
+func (l *leaders) drain(ctx context.Context) {
+	l.post(ctx, lead.Drain{})
+	for _, s := range l.shards {
+		for changed := s.replica.Changed(); ctx.Err() == nil; changed = s.replica.Changed() {
+			if r := s.replica.Status().Role; r != shardlog.RoleLeading && r != shardlog.RoleClaiming {
+				break // so its hand-off, if there was one, is among the offers
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+		}
+	}
+	offered := make(chan struct{})
+	go func() {
+		l.offers.Wait()
+		close(offered)
+	}()
+	select {
+	case <-offered:
+	case <-ctx.Done():
+	}
 }
 
 // leader answers the shard's tenure as it is known now.

@@ -21,9 +21,15 @@ const proposeRetry = 50 * time.Millisecond
 // partitionsMax bounds one topic.
 const partitionsMax = 100_000
 
-// Topic finds an existing topic; the answer is current when the topic is not found.
+// Topic finds an existing topic. The answer is current.
 func (a *Agent) Topic(ctx context.Context, name string) (metadata.Topic, error) {
-	t, err := a.find(ctx, name, AnyPartition)
+	var t metadata.Topic
+	var err error
+	if a.leaders == nil {
+		t, err = a.find(ctx, name, AnyPartition)
+	} else { // another agent may have changed it a moment ago
+		t, err = a.findCurrent(ctx, name, 0)
+	}
 	if err != nil {
 		return t, topicError("describe topic", name, err)
 	}

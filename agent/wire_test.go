@@ -19,9 +19,12 @@ type wire struct {
 	mu     sync.Mutex
 	agents map[string]*Agent
 	cut    map[string]bool // addresses that swallow calls
+	gone   map[objectlog.UUID]bool
 }
 
-func newWire() *wire { return &wire{agents: map[string]*Agent{}, cut: map[string]bool{}} }
+func newWire() *wire {
+	return &wire{agents: map[string]*Agent{}, cut: map[string]bool{}, gone: map[objectlog.UUID]bool{}}
+}
 
 // end is an agent's end of the wire.
 type end struct {
@@ -34,7 +37,7 @@ func (w *wire) dial(own Identity) Peers { return end{w, own} }
 // reach answers the agent at an address.
 func (e end) reach(ctx context.Context, address string) (*Agent, error) {
 	e.w.mu.Lock()
-	a, cut := e.w.agents[address], e.w.cut[address]
+	a, cut := e.w.agents[address], e.w.cut[address] || e.w.gone[e.own.Boot]
 	e.w.mu.Unlock()
 	switch {
 	case cut:
@@ -111,7 +114,9 @@ func (w *wire) join(t *testing.T, s stores, place string) member {
 	w.mu.Lock()
 	w.agents[place] = a
 	w.mu.Unlock()
-	return member{run(t, a), w, place, dead}
+	m := member{begin(t, a), w, place, dead}
+	eventually(t, 10*time.Second, "agent "+place+" is ready", func() bool { return a.Ready() == nil })
+	return m
 }
 
 // leave stops the agent gracefully.
@@ -132,6 +137,9 @@ func (w *wire) remove(name string, a *Agent) {
 func (m member) die() {
 	m.dead.Store(true)
 	m.w.remove(m.place, m.Agent)
+	m.w.mu.Lock()
+	m.w.gone[m.identity.Boot] = true
+	m.w.mu.Unlock()
 	m.kill()
 }
 
