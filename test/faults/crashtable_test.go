@@ -11,11 +11,11 @@ import (
 	"time"
 
 	"github.com/splashdam/splashdam/agent"
-	"github.com/splashdam/splashdam/client"
 	"github.com/splashdam/splashdam/localstack"
 	"github.com/splashdam/splashdam/localstack/localstacktest"
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/objectlog"
+	"github.com/splashdam/splashdam/test/history"
 )
 
 // landing says what becomes of the write at which an agent dies.
@@ -208,9 +208,10 @@ type crashRun struct {
 	bucket objectlog.Bucket
 	table  metadata.Table
 	c      *crash
-	h      *history
+	h      *history.History
 	left   *sync.WaitGroup // dead agents that have not noticed yet
 	sent   int
+	lives  int // of successors
 }
 
 func newCrashRun(t *testing.T, at int, l landing, left *sync.WaitGroup) *crashRun {
@@ -224,7 +225,7 @@ func newCrashRun(t *testing.T, at int, l landing, left *sync.WaitGroup) *crashRu
 	if _, err := table.Create(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return &crashRun{t: t, cfg: crashConfig(name), bucket: bucket, table: table, h: newHistory(), left: left,
+	return &crashRun{t: t, cfg: crashConfig(name), bucket: bucket, table: table, h: history.New(), left: left,
 		c: &crash{at: at, landing: l, died: make(chan struct{})}}
 }
 
@@ -277,23 +278,24 @@ func (r *crashRun) leave(l *life) {
 
 // produce writes the next record and notes what becomes of it. Who produces through a dead agent learns nothing.
 func (r *crashRun) produce(ctx context.Context, l *life) error {
-	v := value{0, r.sent}
+	v := history.Value{Sequence: r.sent}
 	r.sent++
-	r.h.send(v, 0)
+	r.h.Send(0, v)
 	b := agent.ProduceBatch{Topic: topicName, Expected: objectlog.NoOffset, FirstSequence: -1,
 		Records: []objectlog.Record{{Value: []byte(v.String()), Timestamp: objectlog.NoTimestamp}}}
 	request := agent.ProduceRequest{Batches: []agent.ProduceBatch{b}, Producer: agent.Producer{ID: objectlog.NoProducer}}
 	result := l.Submit(ctx, request).Wait(ctx)[0]
 	if result.Err != nil {
-		r.h.doubt(v)
+		r.h.Doubt(v)
 		return result.Err
 	}
-	r.h.ack(v, result.Positions[0].Offset)
+	r.h.Ack(v, result.Positions[0].Offset)
 	return nil
 }
 
 // succeed is the life behind it, on the stores as they are: it must start, hold what was acknowledged, once, and go on.
 func (r *crashRun) succeed() (took time.Duration) {
+	r.lives++
 	ctx, cancel := context.WithTimeout(r.t.Context(), startTimeout)
 	defer cancel()
 	began := time.Now()
@@ -341,7 +343,7 @@ func (r *crashRun) succeed() (took time.Duration) {
 
 // read reads the partition from its beginning to its end.
 func (r *crashRun) read(ctx context.Context, l *life) {
-	reading, due := r.h.reader("successor"), r.h.due()
+	reading, due := r.h.Reader(fmt.Sprint("successor ", r.lives)), r.h.Due()
 	for next := objectlog.Offset(0); ; {
 		start := agent.Start{Kind: agent.StartOffset, Offset: next}
 		f := l.Fetch(ctx, agent.FetchRequest{Partitions: []agent.FetchPartition{{Topic: topicName, Start: start}}})[0]
@@ -351,7 +353,7 @@ func (r *crashRun) read(ctx context.Context, l *life) {
 		for _, b := range f.Batches {
 			err := objectlog.DecodeBatch(b, objectlog.Limits{}, func(o objectlog.Offset, record objectlog.Record) bool {
 				if o >= next {
-					reading.read(client.Partition(f.Partition), o, string(record.Value))
+					reading.Read(history.Record{Partition: f.Partition, Offset: o, Value: string(record.Value)})
 				}
 				return true
 			})
@@ -363,7 +365,7 @@ func (r *crashRun) read(ctx context.Context, l *life) {
 			break
 		}
 	}
-	reading.end(due)
+	reading.End(due)
 }
 
 func TestAgentThatDiesAtAnyWriteIsSucceeded(t *testing.T) {
@@ -387,14 +389,14 @@ func TestAgentThatDiesAtAnyWriteIsSucceeded(t *testing.T) {
 					r.live()
 					took := r.succeed()
 					r.succeed() // what landed late is replayed, too
-					r.h.close()
 					if took > recoveryMax {
 						t.Errorf("the first record behind the start took %s, want at most %s", took, recoveryMax)
 					}
-					if text := r.h.report(); text != "" {
-						t.Errorf("anomalies:\n%s", text)
+					found := r.h.Check()
+					if len(found) > 0 {
+						t.Errorf("anomalies:\n%s", found)
 					}
-					sum.add(r.h.tally(), took)
+					sum.add(r.h.Tally(), found, took)
 				})
 			}
 		})
@@ -404,25 +406,21 @@ func TestAgentThatDiesAtAnyWriteIsSucceeded(t *testing.T) {
 // crashSum adds up the histories of one way of landing.
 type crashSum struct {
 	mu    sync.Mutex // all below
-	sum   tally
+	sum   history.Tally
+	found history.Findings
 	worst time.Duration
 }
 
-func (s *crashSum) add(one tally, took time.Duration) {
+func (s *crashSum) add(one history.Tally, found history.Findings, took time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.worst = max(s.worst, took)
-	s.sum.acked, s.sum.unknown, s.sum.failed = s.sum.acked+one.acked, s.sum.unknown+one.unknown, s.sum.failed+one.failed
-	for name, n := range one.anomalies {
-		if s.sum.anomalies == nil {
-			s.sum.anomalies = map[string]int{}
-		}
-		s.sum.anomalies[name] += n
-	}
+	s.sum.Acked, s.sum.Unknown, s.sum.Failed = s.sum.Acked+one.Acked, s.sum.Unknown+one.Unknown, s.sum.Failed+one.Failed
+	s.found = append(s.found, found...)
 }
 
 func (s *crashSum) row(name string, writes int) row {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return row{name, *seed, s.sum, s.worst, writes}
+	return row{name, *seed, s.sum, s.found, s.worst, writes}
 }

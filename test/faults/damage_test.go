@@ -159,7 +159,7 @@ func TestDamagedSegmentIsAnErrorAndNeverOtherData(t *testing.T) {
 			d.edit(t, segments[len(segments)/2:len(segments)/2+1], damage.change)
 			d.agent.start()
 			d.agent.awaitReady()
-			r := d.load.h.reader("reader of damaged data")
+			r := d.load.h.Reader("reader of damaged data")
 			err := d.load.read(r, d.agent.address)
 			if e := (*client.Error)(nil); !errors.As(err, &e) || e.Code != "data_loss" {
 				t.Errorf("got %v, want data_loss", err)
@@ -178,7 +178,7 @@ func TestBitsFlippedOnTheWayAreNoDamage(t *testing.T) {
 	d.agent.start()
 	d.agent.awaitReady()
 	// An error or the records, nothing else.
-	r := d.load.h.reader("reader behind a noisy line")
+	r := d.load.h.Reader("reader behind a noisy line")
 	if err := d.load.read(r, d.agent.address); err != nil {
 		t.Log(err)
 	}

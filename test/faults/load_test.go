@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/splashdam/splashdam/client"
+	"github.com/splashdam/splashdam/test/history"
 )
 
 const (
@@ -26,12 +27,12 @@ var used = []client.Partition{0, 1, 2, 3, 64, 65, 66, 67}
 // load is producers that write and a consumer that reads, until finish.
 type load struct {
 	t       *testing.T
-	h       *history
+	h       *history.History
 	clients []*client.Client
 	stop    context.CancelFunc // ends the sending
 	sending sync.WaitGroup
 
-	tail       *reader
+	tail       *history.Reader
 	stopTail   context.CancelFunc
 	tailing    sync.WaitGroup
 	tailClient *client.Client
@@ -40,7 +41,7 @@ type load struct {
 // startLoad makes the topic and begins. Clients know all addresses.
 func startLoad(t *testing.T, http client.HTTPVersion, addresses ...string) *load {
 	t.Helper()
-	l := &load{t: t, h: newHistory()}
+	l := &load{t: t, h: history.New()}
 	sending, stop := context.WithCancel(t.Context())
 	l.stop = stop
 	admin := newClient(t, http, addresses...)
@@ -58,7 +59,7 @@ func startLoad(t *testing.T, http client.HTTPVersion, addresses ...string) *load
 		l.sending.Go(func() { l.produce(sending, p, n) })
 	}
 	reading, stopTail := context.WithCancel(context.Background())
-	l.stopTail, l.tailClient, l.tail = stopTail, newClient(t, http, addresses...), l.h.reader("tail")
+	l.stopTail, l.tailClient, l.tail = stopTail, newClient(t, http, addresses...), l.h.Reader("tail")
 	l.tailing.Go(func() { l.follow(reading, l.tailClient, l.tail) })
 	t.Cleanup(l.end)
 	return l
@@ -90,9 +91,9 @@ func newClient(t *testing.T, http client.HTTPVersion, addresses ...string) *clie
 func (l *load) produce(ctx context.Context, p *client.Producer, n int) {
 	chance := rand.New(rand.NewPCG(*seed, uint64(n)))
 	for i := 0; ctx.Err() == nil; i++ {
-		v := value{n, i}
+		v := history.Value{Producer: n, Sequence: i}
 		at := used[chance.IntN(len(used))]
-		l.h.send(v, at)
+		l.h.Send(at, v)
 		// Not under ctx: a record that was sent is decided by the log, not by the end of the load.
 		p.Produce(context.Background(), client.Record{Topic: topicName, Partition: at, Value: []byte(v.String())}, func(r client.Result) { l.decided(v, r) })
 		wait := time.NewTimer(sendEvery/2 + time.Duration(chance.Int64N(int64(sendEvery))))
@@ -109,19 +110,19 @@ func (l *load) produce(ctx context.Context, p *client.Producer, n int) {
 	}
 }
 
-func (l *load) decided(v value, r client.Result) {
+func (l *load) decided(v history.Value, r client.Result) {
 	switch {
 	case r.Err == nil:
-		l.h.ack(v, r.Offset)
+		l.h.Ack(v, r.Offset)
 	case errors.Is(r.Err, client.ErrUnknownOutcome):
-		l.h.doubt(v)
+		l.h.Doubt(v)
 	default:
-		l.h.fail(v)
+		l.h.Fail(v)
 	}
 }
 
 // follow reads until ctx ends.
-func (l *load) follow(ctx context.Context, c *client.Client, r *reader) {
+func (l *load) follow(ctx context.Context, c *client.Client, r *history.Reader) {
 	consumer, err := c.NewConsumer(client.ConsumerConfig{Partitions: assigned(), FetchWait: time.Second})
 	if err != nil {
 		l.t.Error(err)
@@ -130,17 +131,24 @@ func (l *load) follow(ctx context.Context, c *client.Client, r *reader) {
 	defer consumer.Close()
 	for {
 		records, err := consumer.Poll(ctx, 1000)
-		for _, record := range records {
-			r.read(record.Partition, record.Offset, string(record.Value))
-		}
+		r.Read(noted(records)...)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			r.lost(err)
+			r.Stuck(err)
 			return
 		}
 	}
+}
+
+// noted are records as a history notes them.
+func noted(records []client.Record) []history.Record {
+	all := make([]history.Record, len(records))
+	for i, r := range records {
+		all[i] = history.Record{Partition: r.Partition, Offset: r.Offset, Value: string(r.Value)}
+	}
+	return all
 }
 
 func assigned() []client.Assignment {
@@ -156,10 +164,9 @@ func (l *load) finish() {
 	l.t.Helper()
 	l.stop()
 	l.sending.Wait()
-	l.h.close()
-	eventually(unseenTimeout, func() bool { return l.tail.behind() == 0 })
+	eventually(unseenTimeout, func() bool { return l.tail.Behind() == 0 })
 	l.end()
-	l.tail.end(l.h.due())
+	l.tail.End(l.h.Due())
 }
 
 // end stops everything; it may be called again.
@@ -177,16 +184,16 @@ func (l *load) end() {
 // follower too.
 func (l *load) readAll(name, address string) {
 	l.t.Helper()
-	r, due := l.h.reader(name), l.h.due()
+	r, due := l.h.Reader(name), l.h.Due()
 	if err := l.read(r, address); err != nil {
-		r.lost(err)
+		r.Stuck(err)
 		return
 	}
-	r.end(due)
+	r.End(due)
 }
 
 // read reads until the log ends as it did at the beginning, or until an error.
-func (l *load) read(r *reader, address string) error {
+func (l *load) read(r *history.Reader, address string) error {
 	c := newClient(l.t, client.HTTPAuto, address)
 	defer c.Close()
 	ends, err := c.Offsets(l.t.Context(), topicName, client.Latest(), used...)
@@ -204,14 +211,12 @@ func (l *load) read(r *reader, address string) error {
 		if end.Err != nil {
 			return end.Err
 		}
-		for r.next[end.Partition] < end.HighWatermark {
+		for r.Next(end.Partition) < end.HighWatermark {
 			records, err := consumer.Poll(ctx, 10_000)
 			if err != nil {
 				return err
 			}
-			for _, record := range records {
-				r.read(record.Partition, record.Offset, string(record.Value))
-			}
+			r.Read(noted(records)...)
 		}
 	}
 	return nil
@@ -222,7 +227,7 @@ func (l *load) awaitRecovery(since time.Time, within time.Duration) time.Duratio
 	l.t.Helper()
 	var took time.Duration
 	var ok bool
-	eventually(within+unseenTimeout, func() bool { took, ok = l.h.recovered(since, len(used)); return ok })
+	eventually(within+unseenTimeout, func() bool { took, ok = l.h.Recovered(since, len(used)); return ok })
 	switch {
 	case !ok:
 		l.t.Errorf("not every partition took a record for %s", within+unseenTimeout)
@@ -236,18 +241,18 @@ func (l *load) awaitRecovery(since time.Time, within time.Duration) time.Duratio
 // awaitAcks waits until so many records are acknowledged.
 func (l *load) awaitAcks(n int) {
 	l.t.Helper()
-	if !eventually(startTimeout, func() bool { return l.h.tally().acked >= n }) {
-		l.t.Fatalf("%d records acknowledged, want %d", l.h.tally().acked, n)
+	if !eventually(startTimeout, func() bool { return l.h.Tally().Acked >= n }) {
+		l.t.Fatalf("%d records acknowledged, want %d", l.h.Tally().Acked, n)
 	}
 }
 
 // result judges the history and adds it to the table.
 func (l *load) result(name string, recovery time.Duration, played int) {
 	l.t.Helper()
-	tally := l.h.tally()
-	results.add(row{name, *seed, tally, recovery, played})
-	if text := l.h.report(); text != "" {
-		l.t.Errorf("anomalies:\n%s", text)
+	tally, found := l.h.Tally(), l.h.Check()
+	results.add(row{name, *seed, tally, found, recovery, played})
+	if len(found) > 0 {
+		l.t.Errorf("anomalies:\n%s", found)
 	}
-	l.t.Logf("%d acknowledged, %d unknown, %d failed; again after %s; %d faults", tally.acked, tally.unknown, tally.failed, recovery.Round(time.Millisecond), played)
+	l.t.Logf("%d acknowledged, %d unknown, %d failed; again after %s; %d faults", tally.Acked, tally.Unknown, tally.Failed, recovery.Round(time.Millisecond), played)
 }

@@ -24,6 +24,7 @@ import (
 
 	"github.com/splashdam/splashdam/localstack"
 	"github.com/splashdam/splashdam/localstack/localstacktest"
+	"github.com/splashdam/splashdam/test/history"
 )
 
 var (
@@ -76,7 +77,8 @@ func build(dir string) error {
 type row struct {
 	fault string
 	seed  uint64
-	tally
+	history.Tally
+	found    history.Findings
 	recovery time.Duration // until every partition took records again; below 0: not measured
 	played   int           // faults, as the proxies count them
 }
@@ -112,10 +114,10 @@ func (r *resultTable) table() string {
 		if one.recovery >= 0 {
 			again = fmt.Sprintf("%.2f s", one.recovery.Seconds())
 		}
-		fmt.Fprintf(&text, "| %s | %d | %d | %d | %d | %d | %d | %s | %s | %d |\n", one.fault, one.seed, one.acked, one.unknown, one.failed,
-			one.anomalies["lost-write"], one.anomalies["duplicate"], one.names("lost-write", "duplicate"), again, one.played)
-		sum.acked, sum.unknown, sum.failed, sum.played = sum.acked+one.acked, sum.unknown+one.unknown, sum.failed+one.failed, sum.played+one.played
+		fmt.Fprintf(&text, "| %s | %d | %d | %d | %d | %d | %d | %s | %s | %d |\n", one.fault, one.seed, one.Acked, one.Unknown, one.Failed,
+			one.found.Count("lost-write"), one.found.Count("duplicate"), one.found.Names("lost-write", "duplicate"), again, one.played)
+		sum.Acked, sum.Unknown, sum.Failed, sum.played = sum.Acked+one.Acked, sum.Unknown+one.Unknown, sum.Failed+one.Failed, sum.played+one.played
 	}
-	fmt.Fprintf(&text, "| %d histories | | %d | %d | %d | | | | | %d |\n", len(r.rows), sum.acked, sum.unknown, sum.failed, sum.played)
+	fmt.Fprintf(&text, "| %d histories | | %d | %d | %d | | | | | %d |\n", len(r.rows), sum.Acked, sum.Unknown, sum.Failed, sum.played)
 	return text.String()
 }

@@ -17,13 +17,13 @@ func TestFollowerTakesOverFromAKilledLeader(t *testing.T) {
 	l.awaitAcks(100)
 	follower.start()
 	follower.awaitFollowing()
-	l.awaitAcks(l.h.tally().acked + 100)
+	l.awaitAcks(l.h.Tally().Acked + 100)
 	l.readAll("the follower", follower.address)
 
 	leader.crash()
 	killed := time.Now()
 	recovery := l.awaitRecovery(killed, recoveryMax)
-	l.awaitAcks(l.h.tally().acked + 100)
+	l.awaitAcks(l.h.Tally().Acked + 100)
 
 	// The former leader comes back and follows, and takes over in its turn.
 	leader.start()
