@@ -1,0 +1,152 @@
+package peer
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/splashdam/splashdam/agent"
+	"github.com/splashdam/splashdam/metadata/shardlog"
+)
+
+// h2c serves the handler over HTTP/2 without TLS, as agents do.
+func h2c(t testing.TB, h http.HandlerFunc) string {
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	return run(t, &http.Server{Handler: h, Protocols: &protocols})
+}
+
+// disguised answers with the headers of the agent that was meant, and a body of the type that fits the call.
+func disguised(body func(w http.ResponseWriter, r *http.Request)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		show(w.Header(), identity(calledBoot))
+		w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
+		body(w, r)
+	}
+}
+
+// accept answers every connection with f.
+func accept(t testing.TB, f func(net.Conn)) string {
+	return listen(t, func(l net.Listener) {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			f(conn)
+			_ = conn.Close()
+		}
+	})
+}
+
+func TestWhatIsNoAgentIsNamedAndNeverASuccess(t *testing.T) {
+	certificate := newAuthority(t, "ours").issue(t, "127.0.0.1")
+	garbage := strings.Repeat("\xff\x00garbage", 100)
+	for what, c := range map[string]struct {
+		address string
+		found   string
+	}{
+		"a login page": {h2c(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html")
+			_, _ = fmt.Fprint(w, "<html>Who are you?</html>")
+		}), "text/html with status 200"},
+		"a redirect": {h2c(t, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/login", http.StatusFound)
+		}), "status 302"},
+		"nothing at that path": {h2c(t, http.NotFound), "status 404"},
+		"a gateway whose agent is gone": {h2c(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusBadGateway)
+		}), "status 502"},
+		"headers that name nobody": {h2c(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(clusterHeader, "everybody")
+			w.Header().Set(formatHeader, "1")
+			w.Header().Set(bootHeader, uuid(calledBoot).String())
+		}), "not a Splashdam agent"},
+		"garbage": {h2c(t, disguised(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, garbage) })), ""},
+		"garbage of a refusal": {h2c(t, disguised(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusPreconditionFailed)
+			_, _ = io.WriteString(w, `{"code":"failed_precondition","details":[{"type":"splashdam.peer.v1.Refusal","value":"////"}]}`)
+		})), ""},
+		"a page in the middle of a stream": {h2c(t, disguised(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html")
+			_, _ = io.WriteString(w, "<html>")
+		})), ""},
+		"half a message": {h2c(t, disguised(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "1000")
+			_, _ = io.WriteString(w, "\x00\x00\x00\x03\xe8half")
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		})), ""},
+		"half a message and a good end": {h2c(t, disguised(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, "\x0a\x12\x0a")
+		})), ""},
+		"a server of HTTP/1.1": {run(t, &http.Server{Handler: http.NotFoundHandler()}), "HTTP/1.1"},
+		"a server with TLS": {run(t, &http.Server{Handler: http.NotFoundHandler(), ErrorLog: quiet(),
+			TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}}}), "only one side uses TLS"},
+		"a server that only accepts and closes": {accept(t, func(net.Conn) {}), ""},
+		"a server of another kind":              {accept(t, func(c net.Conn) { _, _ = io.WriteString(c, "220 mail.example ESMTP\r\n"+garbage) }), ""},
+	} {
+		t.Run(what, func(t *testing.T) {
+			for call, err := range everyCall(soon(t), connected(t, identity(callerBoot)), called(c.address)) {
+				switch {
+				case call == "HandOff" && strings.HasPrefix(what, "half a message and"):
+					// Its answer has no content: nothing is missing in half of it.
+				case err == nil:
+					t.Errorf("%s: taken for a success", call)
+				case !strings.Contains(err.Error(), c.address) || !strings.Contains(err.Error(), c.found):
+					t.Errorf("%s: %v: want the address and %q", call, err, c.found)
+				case errors.Is(err, agent.ErrRefused), errors.Is(err, agent.ErrStranger):
+					t.Errorf("%s: %v: as if nothing had been done for sure", call, err)
+				case call == "Propose" && !errors.Is(err, shardlog.ErrUnknown):
+					t.Errorf("%s: %v: want unknown", call, err)
+				default:
+					t.Logf("%s: %v", call, err)
+				}
+			}
+		})
+	}
+}
+
+// An answer of nothing is a valid message of protobuf.
+func TestAnEmptyMessageIsNoAnswer(t *testing.T) {
+	address := h2c(t, disguised(func(http.ResponseWriter, *http.Request) {}))
+	for call, err := range everyCall(soon(t), connected(t, identity(callerBoot)), called(address)) {
+		if err == nil && call != "HandOff" {
+			t.Errorf("%s: taken for a success", call)
+		}
+	}
+}
+
+func TestAnAgentThatNeverAnswersIsGivenUp(t *testing.T) {
+	for what, address := range map[string]string{
+		"it took the call": h2c(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }),
+		"it took the connection": accept(t, func(c net.Conn) {
+			_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+			_, _ = io.Copy(io.Discard, c)
+		}),
+	} {
+		t.Run(what, func(t *testing.T) {
+			c := connected(t, identity(callerBoot))
+			ctx, cancel := context.WithTimeout(soon(t), 200*time.Millisecond)
+			defer cancel()
+			_, err := c.Propose(ctx, called(address), 0, oneCommand)
+			if !errors.Is(err, shardlog.ErrUnknown) {
+				t.Errorf("Propose: %v", err)
+			}
+			for call, err := range everyCall(ctx, c, called(address)) {
+				if err == nil || errors.Is(err, agent.ErrRefused) || errors.Is(err, agent.ErrStranger) {
+					t.Errorf("%s: %v", call, err)
+				}
+			}
+		})
+	}
+}
