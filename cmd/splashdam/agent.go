@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"sync"
 	"time"
@@ -19,15 +18,19 @@ func newAgent(env *environment) *cobra.Command {
 		Use:   "agent",
 		Short: "Run one agent of a cluster",
 		Long: `Agent runs one broker process of a cluster whose objects are in --bucket and whose log is in --table. It keeps nothing of
-its own and may be stopped or killed at any time. One agent leads; others of the same cluster stand by, not ready, and one of
-them takes over when it is gone. Make the cluster first: splashdam cluster init.
+its own and may be stopped or killed at any time. Run as many as you like behind a load balancer: each of them serves every
+request, and what one of them led goes on at another within seconds. Make the cluster first: splashdam cluster init.
+
+Agents speak to each other at --peer-listen; --advertise-peer and --advertise-client say how others reach this one where the
+machine's own addresses do not do. Both are tried at start.
 
 Credentials come from where the AWS tools look: the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), the shared
 credentials file, or the role of the machine or container. --bucket and --table may be embedded (file://, bolt://); a bolt
 table serves one agent.
 
-Once its stores are found fit the agent serves before it is ready: GET /readyz says what it waits for. SIGTERM and SIGINT stop it gracefully; a second one
-stops it at once.`,
+Once its stores are found fit the agent answers before it is ready: GET /readyz says what it waits for. An agent that is ready
+serves everything. SIGTERM and SIGINT stop it gracefully: /readyz fails at once, --stop-delay later it takes no more requests,
+answers those under way and hands on what it leads. A second signal stops it at once.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return env.agent(cmd.Context()) },
 	}
@@ -47,6 +50,13 @@ func (env *environment) agent(ctx context.Context) error {
 		return err
 	}
 	defer closeBoth()
+	var others *peers
+	if c.usesPeers() {
+		if others, err = c.listenToPeers(); err != nil {
+			return err
+		}
+		defer others.listener.Close()
+	}
 
 	opening, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -62,7 +72,10 @@ func (env *environment) agent(ctx context.Context) error {
 	stores := decorate(bucket, table, registry)
 	cfg.Prefix, cfg.ExclusiveTable, cfg.FlushRate, cfg.JoinOnly = bucket.prefix, table.remote == nil, c.FlushRate, true
 	cfg.Host, _ = os.Hostname() // without a name an agent is like any other that has none
-	cfg.ClientAddress, cfg.PeerAddress, cfg.Zone = advertised(c.AdvertiseClient, listener.Addr()), advertised(c.AdvertisePeer, listener.Addr()), c.Zone
+	cfg.ClientAddress, cfg.Zone = advertised(c.AdvertiseClient, listener.Addr()), c.Zone
+	if others != nil {
+		cfg.PeerAddress, cfg.Dial = advertised(c.AdvertisePeer, others.listener.Addr()), others.dial
+	}
 	engine, err := agent.Open(opening, cfg, stores.bucket, stores.table)
 	switch {
 	case errors.Is(err, agent.ErrNoCluster):
@@ -71,7 +84,14 @@ func (env *environment) agent(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
+	var address func(context.Context) error
+	if c.AdvertiseClient != "" {
+		address = func(ctx context.Context) error {
+			return env.checkClientAddress(ctx, c.AdvertiseClient, engine.Identity().Cluster.String())
+		}
+	}
 	return env.serve(ctx, broker{
+		peers: others, address: address, stopDelay: c.stopDelay(),
 		listener: listener, engine: engine, server: env.newServer(engine, bucket, table, registry), failure: stores.failure,
 		embedded: bucket.remote == nil && table.remote == nil, started: started,
 		name: "agent", explain: func(err error) error { return err },
@@ -106,21 +126,6 @@ func checkStores(ctx context.Context, bucket bucketStore, table tableStore) (tab
 	}
 	both.Wait()
 	return tableID, errors.Join(errs[:]...)
-}
-
-// advertised is the address that others are told: as it is set, else that of the listener.
-func advertised(set string, listening net.Addr) string {
-	if set != "" {
-		return set
-	}
-	host, port, _ := net.SplitHostPort(listening.String())
-	if ip := net.ParseIP(host); ip != nil && !ip.IsUnspecified() {
-		return listening.String()
-	}
-	if name, err := os.Hostname(); err == nil {
-		host = name
-	}
-	return net.JoinHostPort(host, port)
 }
 
 // greetAgent says where the agent is.

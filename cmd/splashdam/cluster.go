@@ -13,12 +13,11 @@ import (
 func newCluster(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cluster",
-		Short: "Make a cluster in a bucket and a table",
+		Short: "Make a cluster in a bucket and a table, or see how one is",
 		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	addSettings(cmd, "cluster")
-	cmd.AddCommand(newClusterInit(env))
+	cmd.AddCommand(newClusterInit(env), newClusterStatus(env))
 	return cmd
 }
 
@@ -55,6 +54,7 @@ bucket and a table that do not belong together are refused, and so is a second c
 			return env.initCluster(cmd.Context(), cfg, init.createBucket)
 		},
 	}
+	addSettings(cmd, "cluster")
 	cmd.Flags().IntVar(&init.shards, "shards", 4, "shards of the cluster, 1 to 1024, for good: each has a leader; 16 for a GiB/s")
 	cmd.Flags().IntVar(&init.slots, "slots", 4096, "log entries that a shard keeps in the table, 64 to 65536, for good")
 	cmd.Flags().BoolVar(&init.createBucket, "create-bucket", false, "make the bucket if it is absent")

@@ -21,12 +21,16 @@ import (
 // environment over the file, the file over the default.
 type Config struct {
 	Bucket          string `name:"bucket" default:"" verbs:"agent cluster bench" doc:"address of the objects: s3://NAME/PREFIX?endpoint=URL&region=NAME&style=path, or file://FOLDER"`
-	Table           string `name:"table" default:"" verbs:"agent cluster bench" doc:"address of the log: dynamodb://NAME?endpoint=URL&region=NAME, or bolt://FOLDER"`
+	Table           string `name:"table" default:"" verbs:"agent cluster bench shard" doc:"address of the log: dynamodb://NAME?endpoint=URL&region=NAME, or bolt://FOLDER"`
 	Data            string `name:"data" default:"./splashdam-data" verbs:"dev segment" doc:"folder of the embedded stores"`
 	Listen          string `name:"listen" default:"127.0.0.1:4510" verbs:"dev agent" doc:"address for clients, host:port; port 0 takes a free one"`
 	AdvertiseClient string `name:"advertise-client" default:"" verbs:"agent" doc:"host:port at which clients reach this agent, or a load balancer before it; empty: the listen address, with this machine's name for a wildcard"`
-	AdvertisePeer   string `name:"advertise-peer" default:"" verbs:"agent" doc:"host:port at which other agents reach this agent, no two alike, no load balancer; empty: the listen address, with this machine's name for a wildcard"`
-	Zone            string `name:"zone" default:"" verbs:"agent" doc:"where the agent runs, such as an availability zone; at most 64 characters"`
+	PeerListen      string `name:"peer-listen" default:"127.0.0.1:4512" verbs:"agent" doc:"address for other agents, host:port; port 0 takes a free one. Their calls carry the cluster's secret, which is in the table"`
+	AdvertisePeer   string `name:"advertise-peer" default:"" verbs:"agent" doc:"host:port at which other agents reach this agent, no two alike, no load balancer; empty: the peer-listen address, with this machine's name for a wildcard"`
+	PeerTLSCert     string `name:"peer-tls-cert" default:"" verbs:"agent" doc:"PEM file of this agent's certificate, for other agents, valid as server and as client; with peer-tls-key and peer-tls-ca mutual TLS between agents, without all three none"`
+	PeerTLSKey      string `name:"peer-tls-key" default:"" verbs:"agent" doc:"PEM file of its private key"`
+	PeerTLSCA       string `name:"peer-tls-ca" default:"" verbs:"agent" doc:"PEM file of the authorities whose certificates other agents may show"`
+	Zone            string `name:"zone" default:"" verbs:"agent produce consume bench" doc:"where the agent or client runs, such as an availability zone; clients prefer agents of their zone; at most 64 characters"`
 
 	// Off when empty. The listener answers anyone who can reach it, so it is held to loopback addresses.
 	MetricsListen string `name:"metrics-listen" default:"" verbs:"dev agent" doc:"loopback address for metrics and profiles, host:port; empty: off"`
@@ -42,10 +46,11 @@ type Config struct {
 	AutoPartitions int  `name:"auto-partitions" default:"1" verbs:"dev agent" doc:"partitions of topics created so, 1 to 100000"`
 
 	StopTimeout time.Duration `name:"stop-timeout" default:"30s" verbs:"dev agent" doc:"how long a graceful stop may take, 1s to 10m"`
+	StopDelay   time.Duration `name:"stop-delay" default:"1s" verbs:"agent" doc:"how long of that the agent goes on serving while /readyz says no, so that load balancers notice, 0 to 5m, half of stop-timeout at most"`
 	LogLevel    string        `name:"log-level" default:"warn" verbs:"dev agent" doc:"debug, info, warn or error"`
 
-	Server  string        `name:"server" default:"127.0.0.1:4510" verbs:"topic produce consume offsets bench cost" doc:"agents or a load balancer before them, host:port, several with commas"`
-	Timeout time.Duration `name:"timeout" default:"30s" verbs:"topic produce consume offsets bench cost" doc:"limit of one call to the agent, 100ms to 10m"`
+	Server  string        `name:"server" default:"127.0.0.1:4510" verbs:"topic produce consume offsets bench cost status" doc:"agents or a load balancer before them, host:port, several with commas"`
+	Timeout time.Duration `name:"timeout" default:"30s" verbs:"topic produce consume offsets bench cost status" doc:"limit of one call to the agent, 100ms to 10m"`
 	Prices  string        `name:"prices" default:"us-east-1" verbs:"cost" doc:"what stores charge for requests: us-east-1, or a YAML file (see splashdam cost --help)"`
 }
 
@@ -65,6 +70,12 @@ func (c Config) Validate() error {
 		if host, err := netAddress(address); address != "" && (err != nil || host == "") {
 			bad(name, strconv.Quote(address), "host:port, such as broker-1.example.net:4510")
 		}
+	}
+	if _, err := netAddress(c.PeerListen); err != nil {
+		bad("peer-listen", strconv.Quote(c.PeerListen), "host:port, such as 127.0.0.1:4512")
+	}
+	if given := c.peerTLSFiles(); len(given) > 0 && len(given) < 3 {
+		bad("peer-tls-cert, peer-tls-key, peer-tls-ca", "only "+strings.Join(given, " and "), "all three or none")
 	}
 	if len(c.Zone) > 64 {
 		bad("zone", strconv.Quote(c.Zone), "at most 64 characters")
@@ -96,6 +107,7 @@ func (c Config) Validate() error {
 		}
 	}
 	period("stop-timeout", c.StopTimeout, time.Second, 10*time.Minute)
+	period("stop-delay", c.StopDelay, 0, 5*time.Minute)
 	period("timeout", c.Timeout, 100*time.Millisecond, 10*time.Minute)
 	if _, ok := logLevels[c.LogLevel]; !ok {
 		bad("log-level", strconv.Quote(c.LogLevel), "debug, info, warn or error")

@@ -19,7 +19,7 @@ const dialTimeout = 5 * time.Second
 // connect makes the client that the settings describe. A person who has no broker running is told at once: the client by
 // itself would wait for one.
 func (env *environment) connect() (*client.Client, error) {
-	c, err := env.dial(strings.Split(env.config.Server, ","))
+	c, err := env.dial(env.config.Zone, strings.Split(env.config.Server, ","))
 	var wrong usage
 	if err != nil && !errors.As(err, &wrong) {
 		return nil, &terminalError{op: "connect to", object: env.config.Server, cause: err,
@@ -28,10 +28,11 @@ func (env *environment) connect() (*client.Client, error) {
 	return c, err
 }
 
-// dial makes a client of agents of which at least one accepts connections.
-func (env *environment) dial(addresses []string) (*client.Client, error) {
+// dial makes a client of agents of which at least one accepts connections; those of the zone are preferred, and none with an empty zone.
+func (env *environment) dial(zone string, addresses []string) (*client.Client, error) {
 	c, err := client.New(client.Config{
 		Addresses:      addresses,
+		Zone:           zone,
 		UserAgent:      "splashdam-cli/" + readVersion().Version,
 		RequestTimeout: env.config.Timeout,
 	})

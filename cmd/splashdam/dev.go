@@ -30,6 +30,7 @@ SIGTERM and SIGINT stop it gracefully; a second one stops it at once.`,
 // dev serves until ctx ends, then stops gracefully.
 func (env *environment) dev(ctx context.Context) error {
 	started := time.Now()
+	env.config.StopDelay = 0 // nobody balances load before it
 	c := env.config
 	listener, registry, closeBoth, err := env.open()
 	if err != nil {

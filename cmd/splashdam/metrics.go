@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/splashdam/splashdam/agent"
 	"github.com/splashdam/splashdam/agent/rpc"
 	"github.com/splashdam/splashdam/client"
+	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog/metered"
 )
 
@@ -160,4 +162,62 @@ func (m storeMetrics) Collect(out chan<- prometheus.Metric) {
 func countMetric(name, help, store string, count func() uint64) prometheus.Collector {
 	return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: prometheus.Labels{"store": store}},
 		func() float64 { return float64(count()) })
+}
+
+// replicaMetrics shows this agent's replicas of the shards, in Prometheus' words. Shards are few, and their number never changes.
+type replicaMetrics struct {
+	replicas func() (replicas []shardlog.Status, behind []int64, live int)
+}
+
+var (
+	liveAgents  = prometheus.NewDesc("splashdam_agents_live", "Agents that are alive as far as this one knows, itself included.", nil, nil)
+	shardLeads  = shardMetric("leading", "1 while this agent leads the shard.")
+	shardLease  = shardMetric("lease_renewed", "1 while this agent leads the shard and its lease was renewed in time.")
+	shardHalted = shardMetric("halted", "1 when this agent's replica stopped at missing or corrupt state: look at its log.")
+	shardAway   = shardMetric("table_away", "1 while the table leaves a put of this leader undecided.")
+	shardEpoch  = shardMetric("epoch", "The newest epoch of the shard that this agent knows.")
+	shardSeq    = shardMetric("applied_seq", "The last entry of the shard's log that this agent has applied; -1 before the first.")
+	shardBehind = shardMetric("follow_lag_entries", "Entries that the leader had applied when it was heard last, and this agent has not yet.")
+	shardRing   = shardMetric("ring_fill_ratio", "Part of the ring that holds entries behind the previous snapshot; writes slow down at 0.75.")
+	shardAge    = shardMetric("snapshot_age_seconds", "How long ago this agent confirmed the newest snapshot; absent where another one did.")
+)
+
+func shardMetric(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("splashdam_shard_"+name, help, []string{"shard"}, nil)
+}
+
+func (replicaMetrics) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{liveAgents, shardLeads, shardLease, shardHalted, shardAway, shardEpoch, shardSeq, shardBehind, shardRing, shardAge} {
+		out <- d
+	}
+}
+
+func (m replicaMetrics) Collect(out chan<- prometheus.Metric) {
+	replicas, behind, live := m.replicas()
+	out <- prometheus.MustNewConstMetric(liveAgents, prometheus.GaugeValue, float64(live))
+	for i, r := range replicas {
+		show := func(d *prometheus.Desc, value float64) {
+			out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, strconv.Itoa(i))
+		}
+		show(shardLeads, oneIf(r.Role == shardlog.RoleLeading))
+		show(shardLease, oneIf(r.Renewed))
+		show(shardHalted, oneIf(r.Role == shardlog.RoleHalted))
+		show(shardAway, oneIf(r.Away != nil))
+		show(shardEpoch, float64(r.Epoch))
+		show(shardSeq, float64(r.Applied))
+		show(shardBehind, float64(behind[i]))
+		if r.Slots > 0 {
+			show(shardRing, float64(r.Used)/float64(r.Slots))
+		}
+		if r.SnapshotAge >= 0 {
+			show(shardAge, r.SnapshotAge.Seconds())
+		}
+	}
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }

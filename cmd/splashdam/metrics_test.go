@@ -11,6 +11,7 @@ import (
 
 	"github.com/splashdam/splashdam/agent"
 	"github.com/splashdam/splashdam/agent/rpc"
+	"github.com/splashdam/splashdam/metadata/shardlog"
 	storeusage "github.com/splashdam/splashdam/objectlog/usage"
 )
 
@@ -62,4 +63,35 @@ splashdam_topic_bytes_total{direction="produced",topic=""} 10
 splashdam_topic_bytes_total{direction="produced",topic="fouls"} 9
 splashdam_topic_bytes_total{direction="produced",topic="goals"} 5
 `)
+}
+
+func TestReplicasAreShownAsMetrics(t *testing.T) {
+	r := prometheus.NewRegistry()
+	r.MustRegister(replicaMetrics{func() ([]shardlog.Status, []int64, int) {
+		return []shardlog.Status{
+			{Role: shardlog.RoleLeading, Renewed: true, Epoch: 3, Applied: 90, Slots: 64, Used: 16, SnapshotAge: 2 * time.Second},
+			{Role: shardlog.RoleHalted, Epoch: 4, Applied: 7, SnapshotAge: -1},
+		}, []int64{0, 5}, 3
+	}})
+	const want = `splashdam_agents_live 3
+splashdam_shard_applied_seq{shard="0"} 90
+splashdam_shard_applied_seq{shard="1"} 7
+splashdam_shard_epoch{shard="0"} 3
+splashdam_shard_epoch{shard="1"} 4
+splashdam_shard_follow_lag_entries{shard="0"} 0
+splashdam_shard_follow_lag_entries{shard="1"} 5
+splashdam_shard_halted{shard="0"} 0
+splashdam_shard_halted{shard="1"} 1
+splashdam_shard_leading{shard="0"} 1
+splashdam_shard_leading{shard="1"} 0
+splashdam_shard_lease_renewed{shard="0"} 1
+splashdam_shard_lease_renewed{shard="1"} 0
+splashdam_shard_ring_fill_ratio{shard="0"} 0.25
+splashdam_shard_snapshot_age_seconds{shard="0"} 2
+splashdam_shard_table_away{shard="0"} 0
+splashdam_shard_table_away{shard="1"} 0
+`
+	if got := scrape(r); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
 }

@@ -28,6 +28,12 @@ type broker struct {
 	started  time.Time
 	// embedded: both stores are on this machine, and what can't be read there is damage. Else it may be away, and is waited for.
 	embedded bool
+	peers    *peers // nil: there can't be any
+
+	// address tries where clients are told that the agent is; nil: nobody is told anything that could be wrong.
+	address func(ctx context.Context) error
+	// stopDelay is how long requests are still taken when the broker is told to stop.
+	stopDelay time.Duration
 
 	name    string                    // of what is served, for errors
 	explain func(error) error         // puts an error of the engine into words
@@ -38,7 +44,7 @@ type broker struct {
 func (c Config) engine() agent.Config {
 	return agent.Config{
 		Version:         readVersion().Version,
-		DrainTimeout:    c.StopTimeout / 2, // the rest is for connections, and to spare
+		DrainTimeout:    (c.StopTimeout - c.stopDelay()) / 2, // the rest is for connections, and to spare
 		BufferBytesMax:  int64(c.BufferBytesMax),
 		SegmentBytesMax: int64(c.SegmentBytesMax),
 		BlockCacheBytes: int64(c.BlockCacheBytes),
@@ -47,10 +53,13 @@ func (c Config) engine() agent.Config {
 	}
 }
 
+// stopDelay leaves time for what a stop has to do.
+func (c Config) stopDelay() time.Duration { return min(c.StopDelay, c.StopTimeout/2) }
+
 // open takes the port for clients and serves metrics. The port first: a second broker started by mistake must not get as far as the data.
 // closeBoth ends both.
 func (env *environment) open() (listener net.Listener, registry *prometheus.Registry, closeBoth func(), err error) {
-	if listener, err = listen(env.config.Listen); err != nil {
+	if listener, err = listen(env.config.Listen, "--listen"); err != nil {
 		return nil, nil, nil, err
 	}
 	registry = newRegistry()
@@ -62,10 +71,10 @@ func (env *environment) open() (listener net.Listener, registry *prometheus.Regi
 	return listener, registry, func() { stopMetrics(); listener.Close() }, nil
 }
 
-// newServer serves the engine, and shows what the stores are asked for, to clients and as metrics.
+// newServer serves the engine, and shows what the stores are asked for, to clients and as metrics, and how its replicas are.
 func (env *environment) newServer(engine *agent.Agent, bucket bucketStore, table tableStore, registry *prometheus.Registry) *http.Server {
 	charged := chargedBy(bucket, table)
-	registry.MustRegister(&usageMetrics{stores: charged, topics: engine.Usage})
+	registry.MustRegister(&usageMetrics{stores: charged, topics: engine.Usage}, replicaMetrics{engine.Replicas})
 	return rpc.NewServer(rpc.New(rpc.Config{Version: readVersion().Version, MemoryBytesMax: int64(env.config.MemoryBytesMax), Logger: env.newLogger(), Usage: charged}, rpc.FromAgent(engine)))
 }
 
@@ -73,20 +82,36 @@ func (env *environment) newServer(engine *agent.Agent, bucket bucketStore, table
 func (env *environment) serve(ctx context.Context, b broker) error {
 	running, stopEngine := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopEngine()
-	engineDone, serverDone := make(chan error, 1), make(chan error, 1)
-	go func() { engineDone <- b.engine.Run(running) }()
-	serve := func() { serverDone <- b.server.Serve(b.listener) }
-
-	if !b.embedded {
-		go serve() // a start may last as long as a store is away: whoever asks learns why
+	engineDone, serverDone := make(chan error, 1), make(chan error, 2)
+	if b.peers != nil {
+		b.peers.serve(b.engine, serverDone)
+		defer b.peers.stop() // behind the engine, which has hand-offs to offer and other agents' proposals to answer
 	}
-	if err := b.awaitReady(ctx, engineDone); err != nil {
+	go func() { engineDone <- b.engine.Run(running) }()
+	serve := func() error {
+		go func() {
+			serverDone <- &terminalError{op: "serve", object: b.listener.Addr().String(), cause: b.server.Serve(b.listener)}
+		}()
+		return b.checkAddresses(ctx)
+	}
+
+	if !b.embedded { // a start may last as long as a store is away: whoever asks learns why
+		if err := serve(); err != nil {
+			return errors.Join(err, b.stop(0, env.config.StopTimeout, stopEngine, engineDone))
+		}
+	}
+	switch err := b.awaitReady(ctx, engineDone); {
+	case err != nil && ctx.Err() != nil:
+		return errors.Join(ctx.Err(), b.stop(0, env.config.StopTimeout, stopEngine, engineDone))
+	case err != nil:
 		stopEngine()
 		b.server.Close()
 		return b.explain(err)
 	}
 	if b.embedded {
-		go serve()
+		if err := serve(); err != nil {
+			return errors.Join(err, b.stop(0, env.config.StopTimeout, stopEngine, engineDone))
+		}
 	}
 	b.greet(time.Since(b.started))
 
@@ -101,15 +126,27 @@ func (env *environment) serve(ctx context.Context, b broker) error {
 		// Nothing can be committed any more, nor handed on. What is under way ends like the connections: its outcome is unknown.
 		b.server.Close()
 		return b.explain(fmt.Errorf("the broker stopped: %w", b.failure.latest()))
-	case err := <-serverDone:
-		failed = &terminalError{op: "serve", object: b.listener.Addr().String(), cause: err}
+	case failed = <-serverDone:
 	}
-	return errors.Join(b.stop(env.config.StopTimeout, stopEngine, engineDone), ignoreCanceled(failed))
+	return errors.Join(b.stop(b.stopDelay, env.config.StopTimeout, stopEngine, engineDone), ignoreCanceled(failed))
 }
 
-// stop lets go in the order that loses nothing: no new work, what is under way is answered, then the engine flushes and
-// hands on what it holds.
-func (b broker) stop(timeout time.Duration, stopEngine func(), engineDone <-chan error) error {
+// checkAddresses tries what others are told of where this agent is.
+func (b broker) checkAddresses(ctx context.Context) error {
+	if b.peers != nil {
+		if err := b.peers.check(ctx, b.engine); err != nil {
+			return err
+		}
+	}
+	if b.address != nil {
+		return b.address(ctx)
+	}
+	return nil
+}
+
+// stop lets go in the order that loses nothing: load balancers learn that nothing more should come, and for the delay what comes all the same is
+// served; then no new work, what is under way is answered, and the engine flushes and hands on what it holds.
+func (b broker) stop(delay, timeout time.Duration, stopEngine func(), engineDone <-chan error) error {
 	again := make(chan os.Signal, 1)
 	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(again)
@@ -124,8 +161,12 @@ func (b broker) stop(timeout time.Duration, stopEngine func(), engineDone <-chan
 	}()
 
 	b.engine.Drain()
+	select {
+	case <-time.After(delay):
+	case <-deadline.Done():
+	}
 	// A part of the time only: a client that sends its request slowly must not take the engine's.
-	answered, cancelAnswered := context.WithTimeout(deadline, timeout/3)
+	answered, cancelAnswered := context.WithTimeout(deadline, (timeout-delay)/3)
 	defer cancelAnswered()
 	if err := b.server.Shutdown(answered); err != nil {
 		b.server.Close()
@@ -191,13 +232,13 @@ func (env *environment) suggest(address string) {
 	fmt.Fprintf(env.out, "  echo 'bra-arg:{\"goal\":\"Messi\",\"minute\":23}' | splashdam produce matches --key-separator :%s\n", flag)
 }
 
-// listen takes the address for clients.
-func listen(address string) (net.Listener, error) {
+// listen takes the address that the flag names.
+func listen(address, flag string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, &terminalError{op: "listen on", object: address, cause: errors.New("another process has this port"),
-			hint: "stop it, or choose another with --listen"}
+			hint: "stop it, or choose another with " + flag}
 	case errors.Is(err, syscall.EACCES):
 		return nil, &terminalError{op: "listen on", object: address, cause: errors.New("permission denied"), hint: "ports below 1024 need root"}
 	case err != nil:

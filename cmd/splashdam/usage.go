@@ -97,7 +97,7 @@ func (env *environment) askAgents(ctx context.Context, addresses []string) (foun
 }
 
 func (env *environment) askAgent(ctx context.Context, address string) (client.AgentUsage, error) {
-	c, err := env.dial([]string{address})
+	c, err := env.dial("", []string{address})
 	if err != nil {
 		return client.AgentUsage{}, err
 	}

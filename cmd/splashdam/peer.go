@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/splashdam/splashdam/agent"
+	"github.com/splashdam/splashdam/agent/peer"
+)
+
+// peers is what this process has to do with other agents.
+type peers struct {
+	listener net.Listener
+	cfg      peer.Config
+	client   *peer.Client // set by dial
+	server   *http.Server // set by serve
+}
+
+// listenToPeers takes the port for other agents, and reads the certificates for them.
+func (c Config) listenToPeers() (*peers, error) {
+	cfg, err := c.peerTLS(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	l, err := listen(c.PeerListen, "--peer-listen")
+	if err != nil {
+		return nil, err
+	}
+	return &peers{listener: l, cfg: cfg}, nil
+}
+
+// dial makes the client that the engine calls other agents with.
+func (p *peers) dial(own agent.Identity) agent.Peers {
+	p.client = peer.NewClient(p.cfg, own)
+	return p.client
+}
+
+// serve answers other agents until stop. What goes wrong is sent to failed.
+func (p *peers) serve(engine *agent.Agent, failed chan<- error) {
+	p.server = peer.NewServer(p.cfg, engine)
+	serve := p.server.Serve
+	if p.cfg.ServerTLS != nil {
+		serve = func(l net.Listener) error { return p.server.ServeTLS(l, "", "") }
+	}
+	go func() {
+		failed <- &terminalError{op: "serve other agents", object: p.listener.Addr().String(), cause: serve(p.listener)}
+	}()
+}
+
+// peerGoodbye is for answers that are on their way when the engine has ended.
+const peerGoodbye = time.Second
+
+// stop ends both sides. The engine has ended by now: other agents' proposals are answered.
+func (p *peers) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), peerGoodbye)
+	defer cancel()
+	if p.server != nil {
+		if err := p.server.Shutdown(ctx); err != nil {
+			p.server.Close()
+		}
+	}
+	if p.client != nil {
+		p.client.Close()
+	}
+	p.listener.Close()
+}
+
+// peerTLSFiles answers which of the settings of mutual TLS are set.
+func (c Config) peerTLSFiles() (given []string) {
+	for _, f := range []struct{ name, value string }{{"peer-tls-cert", c.PeerTLSCert}, {"peer-tls-key", c.PeerTLSKey}, {"peer-tls-ca", c.PeerTLSCA}} {
+		if f.value != "" {
+			given = append(given, f.name)
+		}
+	}
+	return given
+}
+
+// peerTLS reads the certificates for other agents. What other agents would refuse is refused here, where it can be said why.
+func (c Config) peerTLS(now time.Time) (peer.Config, error) {
+	if len(c.peerTLSFiles()) == 0 {
+		return peer.Config{}, nil
+	}
+	authorities, err := os.ReadFile(c.PeerTLSCA)
+	if err != nil {
+		return peer.Config{}, usageError("setting peer-tls-ca: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(authorities) {
+		return peer.Config{}, usageError("setting peer-tls-ca: %s: no certificate in it (want PEM)", c.PeerTLSCA)
+	}
+	own, err := tls.LoadX509KeyPair(c.PeerTLSCert, c.PeerTLSKey)
+	if err != nil {
+		return peer.Config{}, usageError("settings peer-tls-cert, peer-tls-key: %w", err)
+	}
+	if err := c.checkPeerCertificate(own, pool, now); err != nil {
+		return peer.Config{}, usageError("setting peer-tls-cert: %s: %w", c.PeerTLSCert, err)
+	}
+	return peer.Config{
+		ServerTLS: &tls.Config{Certificates: []tls.Certificate{own}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13},
+		ClientTLS: &tls.Config{Certificates: []tls.Certificate{own}, RootCAs: pool, MinVersion: tls.VersionTLS13},
+	}, nil
+}
+
+// checkPeerCertificate looks at the own certificate with the eyes of another agent, which meets it as a client and as a server.
+func (c Config) checkPeerCertificate(own tls.Certificate, authorities *x509.CertPool, now time.Time) error {
+	between := x509.NewCertPool()
+	for _, der := range own.Certificate[1:] {
+		if more, err := x509.ParseCertificate(der); err == nil {
+			between.AddCert(more)
+		}
+	}
+	for _, use := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
+		_, err := own.Leaf.Verify(x509.VerifyOptions{Roots: authorities, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{use}})
+		if err != nil {
+			return fmt.Errorf("other agents will not accept it: %w", err)
+		}
+	}
+	host, _, err := net.SplitHostPort(c.AdvertisePeer)
+	if err != nil {
+		return nil // not set: the address is not known yet
+	}
+	if err := own.Leaf.VerifyHostname(host); err != nil {
+		return fmt.Errorf("other agents will not accept it for --advertise-peer: %w", err)
+	}
+	return nil
+}
+
+// check tries the own address for other agents.
+func (p *peers) check(ctx context.Context, engine *agent.Agent) error {
+	if err := engine.CheckPeerAddress(ctx); err != nil {
+		return &terminalError{op: "start agent", cause: err, hint: "give each agent an --advertise-peer of its own"}
+	}
+	return nil
+}
+
+// usesPeers says whether other agents can be in the cluster: an embedded table serves one process.
+func (c Config) usesPeers() bool { return !strings.HasPrefix(c.Table, "bolt://") }
