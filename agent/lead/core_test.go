@@ -202,8 +202,12 @@ func TestPeerThatIsAwayIsPingedLessAndThenForgotten(t *testing.T) {
 	if len(s.core.Live()) != 1 {
 		t.Errorf("alive: %v", s.core.Live())
 	}
+	s.listed(2)
 	s.listed()
-	if n := fail(20 * lease); n > 0 || len(s.core.peers) > 0 {
+	if n := fail(10*lease - 1); n > 0 || len(s.core.peers) != 1 {
+		t.Errorf("%d pings to one that is not listed, %d peers known", n, len(s.core.peers))
+	}
+	if n := fail(1); n > 0 || len(s.core.peers) > 0 {
 		t.Errorf("%d pings to one that is not listed, %d peers known", n, len(s.core.peers))
 	}
 	if _, ok := s.core.NextWake(); ok {
@@ -231,6 +235,19 @@ func TestPeerIsAliveForALeaseBehindItsGreeting(t *testing.T) {
 	}
 }
 
+func TestPeerThatRefusesTwiceIsNotAlive(t *testing.T) {
+	s := enter(t, 1)
+	s.want("two alive", s.listed(2), Tell{}, ranked(0, 1))
+	s.step(follows(2, 1, 0))
+	s.want("one refusal", s.step(Failed{Boot: boot(2), Refused: true}), Tell{})
+	s.want("the second", s.step(Failed{Boot: boot(2), Refused: true}), Tell{}, ranked(0, 0))
+	h := follows(2, 1, 0)
+	h.Unasked = true
+	s.want("it greets", s.step(h), Tell{})
+	s.want("it can't be reached otherwise", s.step(Failed{Boot: boot(2)}), Tell{})
+	s.want("it answers", s.step(follows(2, 1, 0)), Tell{}, ranked(0, 1))
+}
+
 // succession is agent 1, the first successor of agent 3, which it reached, or heard only.
 func succession(t *testing.T, unasked bool) *stage {
 	s := enter(t, 1)
@@ -250,7 +267,6 @@ func TestTwoRefusalsThatLieApartMeanThatTheLeaderIsGone(t *testing.T) {
 	s := succession(t, false)
 	s.want("a stream ends", s.step(StreamEnded{Boot: boot(3)}), Ping{}, Ping{boot(3)})
 	s.want("a refusal", s.step(Failed{Boot: boot(3), Refused: true}), Ping{})
-	s.want("another stream ends", s.step(StreamEnded{Boot: boot(3)}), Ping{})
 	s.want("shortly before", s.pass(againAfter-1), Ping{})
 	s.want("later", s.pass(1), Ping{}, Ping{boot(3)})
 	s.want("the second refusal", s.step(Failed{Boot: boot(3), Refused: true}), Tell{}, goneTo(0, 3))
@@ -259,6 +275,23 @@ func TestTwoRefusalsThatLieApartMeanThatTheLeaderIsGone(t *testing.T) {
 	}
 	s.want("no news", s.pass(lease/2), Tell{})
 	s.want("the replica knew another holder", s.moved(shardlog.RoleFollowing, 5, boot(9)), Tell{}, goneTo(0, 3))
+}
+
+func TestAllStreamsOfALeaderThatEndMakeTwoPings(t *testing.T) {
+	s := enter(t, 4)
+	s.listed(3)
+	h := Heard{Peer: agent(3)}
+	for range 4 {
+		h.Reports = append(h.Reports, Report{Leads: true, Epoch: 5, Leader: boot(3)})
+	}
+	s.step(h)
+	end := func(shard objectlog.Shard) []Effect { return s.step(StreamEnded{Shard: shard, Boot: boot(3)}) }
+	s.want("one", end(0), Ping{}, Ping{boot(3)})
+	s.want("another", end(1), Ping{})
+	s.want("a refusal", s.step(Failed{Boot: boot(3), Refused: true}), Ping{})
+	s.want("the third", end(2), Ping{})
+	s.want("later", s.pass(againAfter), Ping{}, Ping{boot(3)})
+	s.want("the last", end(3), Ping{})
 }
 
 func TestARefusalBetweenOtherFailuresMeansNothing(t *testing.T) {
@@ -319,6 +352,11 @@ func TestRestartedAgentTakesWhatItsFormerRunLedInItsFirstSeconds(t *testing.T) {
 			s.want("in the same state", s.keep(lease, follows(2, 3, 7), follows(3, 3, 7)), Tell{})
 		})
 	}
+}
+
+func TestFormerRunDoesNotHoldUpTheNext(t *testing.T) {
+	s := enter(t, 1)
+	s.want("a list", s.step(Listed{Peers: []Peer{{Boot: objectlog.UUID{0, 1}, Name: agent(1).Name}}}), Tell{}, ranked(0, 0))
 }
 
 func TestOfferedAgentClaims(t *testing.T) {
