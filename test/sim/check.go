@@ -3,8 +3,10 @@ package sim
 import (
 	"bytes"
 	"context"
+	"slices"
 
 	"github.com/splashdam/splashdam/metadata"
+	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
 )
 
@@ -20,6 +22,10 @@ type checker struct {
 	states map[stateAt]uint64
 	slots  map[slotAt][]byte // what every seq of every ring holds
 	used   []metadata.Key    // slots, in the order of their puts
+
+	tags    [][]fate // of proposals, by shard
+	results map[commit]metadata.CommitResult
+	prints  map[stateAt]uint64
 }
 
 // place is where a value is.
@@ -41,7 +47,7 @@ type slotAt struct {
 
 func newChecker(w *world) *checker {
 	return &checker{w: w, values: map[log][]string{}, where: map[string]place{}, never: map[string]bool{}, next: map[log]objectlog.Offset{},
-		states: map[stateAt]uint64{}, slots: map[slotAt][]byte{}}
+		states: map[stateAt]uint64{}, slots: map[slotAt][]byte{}, results: map[commit]metadata.CommitResult{}, prints: map[stateAt]uint64{}}
 }
 
 // put watches the table: one seq never holds two entries (I5).
@@ -64,6 +70,34 @@ func (c *checker) state(shard int, seq metadata.Seq, hash uint64) {
 		c.w.fail("state-divergence", "shard %d at seq %d", shard, seq)
 	}
 	c.states[at] = hash
+}
+
+// commit names one segment's commit to one shard.
+type commit struct {
+	ordinal int64
+	shard   int
+	counter uint64
+}
+
+// same: a commit is decided once. However often it is sent, the answer is the first one, or that it is not known any more.
+func (c *checker) same(of commit, result any) {
+	r, ok := result.(metadata.CommitResult)
+	if !ok || r.Unknown {
+		return
+	}
+	if old, ok := c.results[of]; ok && !slices.Equal(old.Batches, r.Batches) {
+		c.w.fail("duplicate", "segment %d of boot %d in shard %d was decided as %v, then as %v", of.counter, of.ordinal, of.shard, old.Batches, r.Batches)
+	}
+	c.results[of] = r
+}
+
+// fingerprint compares what replicas tell each other of their states.
+func (c *checker) fingerprint(shard int, f shardlog.Fingerprint) {
+	at := stateAt{shard, f.Seq}
+	if old, ok := c.prints[at]; ok && old != f.Hash {
+		c.w.fail("state-divergence", "fingerprints of shard %d at seq %d", shard, f.Seq)
+	}
+	c.prints[at] = f.Hash
 }
 
 // acked notes what a client was promised (I1, I3).

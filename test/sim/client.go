@@ -59,6 +59,22 @@ type op struct {
 
 const clientTimeout = 2 * time.Second
 
+// someone is an agent that takes clients, as a load balancer picks one; nil: there is none.
+func (w *world) someone(rng *rand.Rand) *node {
+	var ready [places]*node
+	n := 0
+	for _, m := range w.at {
+		if m != nil && !m.draining {
+			ready[n] = m
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return ready[rng.IntN(n)]
+}
+
 func (p *producer) schedule() {
 	p.w.after(between(p.rng, 50*time.Millisecond, p.w.opt.Span/(time.Duration(p.w.opt.Ops/len(p.w.who)+1))*2), func() {
 		if p.w.now < p.w.opt.Span {
@@ -103,7 +119,7 @@ func (p *producer) attempt(records []objectlog.Record) {
 	op := p.op
 	op.attempt++
 	mine := op.attempt
-	n := p.w.at[p.rng.IntN(places)]
+	n := p.w.someone(p.rng)
 	again := func() {
 		if p.op == op && op.attempt == mine {
 			p.attempt(records)
@@ -225,7 +241,7 @@ func (r *reader) schedule() {
 
 // poll makes a current read: what was acknowledged before it began must be there.
 func (r *reader) poll() {
-	n := r.w.at[r.rng.IntN(places)]
+	n := r.w.someone(r.rng)
 	if n == nil || n.pausedUntil > r.w.now {
 		return
 	}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/splashdam/splashdam/metadata"
-	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
 )
 
@@ -40,7 +39,8 @@ func chooseDamage(r *rand.Rand, span time.Duration, shards int) []fault {
 
 // chooseFaults draws a history's faults: at least ten, of FAULTS.md's classes that concern the cores.
 func chooseFaults(r *rand.Rand, span time.Duration, shards int) []fault {
-	kinds := []string{"crash", "crash", "pause", "pause", "cut", "cut", "cut", "cut", "loss", "twice", "late", "late", "storm", "slow", "clock", "resign", "fence", "crash all"}
+	kinds := []string{"crash", "crash", "vanish", "drain", "drain", "pause", "pause", "cut", "cut", "cut", "part", "part", "refuse", "outage", "level", "loss", "twice", "late", "late",
+		"storm", "slow", "clock", "fence", "crash all"}
 	faults := make([]fault, 10+r.IntN(8))
 	for i := range faults {
 		f := &faults[i]
@@ -70,32 +70,38 @@ func (w *world) strike(f fault) {
 func (w *world) begin(f fault) (undo func()) {
 	n := w.at[f.place]
 	switch f.kind {
-	case "crash":
-		w.kill(f.place)
-		return func() { w.revive(f.place) }
+	case "crash", "vanish", "drain", "level":
+		return w.stop(f)
 	case "crash all":
 		for p := range places {
 			w.kill(p)
 		}
 		return func() {
-			for p := range places {
-				w.revive(p)
+			for p := range agents {
+				w.revive((f.place+p)%places, false)
 			}
 		}
 	case "pause":
 		if n != nil {
-			n.pausedUntil = min(w.now+3*f.lasts, w.opt.Span)
+			leases := []time.Duration{1, 3, 20}[int(f.lasts)%3]
+			n.pausedUntil = min(w.now+leases*w.set.lease, w.opt.Span)
 		}
 	case "cut":
 		w.links.out[f.place][f.to], w.links.back[f.place][f.to] = f.out, f.back || !f.out
 		return func() { w.links.out[f.place][f.to], w.links.back[f.place][f.to] = false, false }
+	case "part": // one way, between two agents
+		to := int(f.amount*1000) % places
+		w.links.out[f.place][to], w.links.back[to][f.place] = true, true
+		return func() { w.links.out[f.place][to], w.links.back[to][f.place] = false, false }
+	case "refuse":
+		to := int(f.amount*1000) % places
+		w.links.refused[f.place][to], w.links.refused[to][f.place] = true, f.back
+		return func() { w.links.refused[f.place][to], w.links.refused[to][f.place] = false, false }
+	case "outage":
+		return w.outage()
 	case "clock":
 		if n != nil {
 			n.skew += time.Duration((f.amount - 0.25) * float64(10*time.Hour))
-		}
-	case "resign":
-		if n != nil {
-			w.handOff(n, f.shard)
 		}
 	case "fence":
 		w.fence(f)
@@ -130,21 +136,63 @@ func (w *world) disturb(f fault) (undo func()) {
 	panic("sim: no such fault: " + f.kind)
 }
 
-func (w *world) revive(place int) {
-	if w.at[place] == nil {
-		w.start(place)
+// stop ends an agent: at once, with its machine, after it handed on what it leads, or for another version that takes its place.
+func (w *world) stop(f fault) (undo func()) {
+	n := w.at[f.place]
+	back := func() { w.revive(f.place, f.out && f.back) }
+	switch {
+	case n == nil:
+		return nil
+	case f.kind == "drain":
+		if !n.draining {
+			n.drain(back)
+		}
+		return nil
+	case f.kind == "vanish":
+		w.dark[f.place] = true
+	}
+	w.kill(f.place)
+	if f.kind != "level" {
+		return back
+	}
+	w.start(f.place, 2)
+	return func() {
+		if m := w.at[f.place]; m != nil && m.level != 1 {
+			w.kill(f.place)
+			back()
+		}
 	}
 }
 
-// handOff is a graceful stop of leadership: the successor claims when it hears of it.
-func (w *world) handOff(n *node, s int) {
-	n.step(s, shardlog.Resign{})
-	for p := range places {
-		if p != n.place {
-			w.tell(n, p, func(m *node) { m.step(s, shardlog.HolderGone{Holder: n.boot}) })
+// outage cuts everybody from the table.
+func (w *world) outage() (undo func()) {
+	set := func(cut bool) {
+		for p := range places {
+			w.links.out[p][theTable] = cut
 		}
 	}
-	w.to(n, time.Second, w.rank)
+	set(true)
+	return func() { set(false) }
+}
+
+// revive starts an agent at the place or, as long as there are not enough of them, at a free one.
+func (w *world) revive(place int, elsewhere bool) {
+	up := 0
+	for _, n := range w.at {
+		if n != nil {
+			up++
+		}
+	}
+	if up >= agents {
+		return
+	}
+	if elsewhere {
+		place++
+	}
+	for w.at[place%places] != nil {
+		place++
+	}
+	w.start(place%places, 1)
 }
 
 // fence refuses a boot's older segments in one shard, rightly or wrongly, as a janitor may at any time.
@@ -157,14 +205,19 @@ func (w *world) fence(f fault) {
 		return
 	}
 	below := uint64(1 + 20*f.amount)
-	n.propose(f.shard, []metadata.Command{metadata.Fence{Ordinal: of.ordinal, Below: below}.Command()}, func([]any) {})
+	n.propose(f.shard, []metadata.Command{metadata.Fence{Ordinal: of.ordinal, Below: below}.Command()}, nil, func([]any) {})
 }
 
 // heal ends every fault that has not ended by itself.
 func (w *world) heal() {
-	w.links, w.noise = links{}, noise{}
-	for p := range places {
-		w.revive(p)
+	w.links, w.noise, w.dark = links{}, noise{}, [places]bool{}
+	for p, n := range w.at {
+		if n != nil && (n.draining || n.level != 1) {
+			w.kill(p)
+		}
+	}
+	for p := range agents {
+		w.revive(p, false)
 	}
 }
 

@@ -22,6 +22,8 @@ const (
 type links struct {
 	out  [places][targets]bool
 	back [places][targets]bool
+	// refused says between which places connections are refused though somebody listens.
+	refused [places][places]bool
 }
 
 // noise is how badly messages fare.
@@ -33,8 +35,12 @@ type noise struct {
 	slow     time.Duration
 }
 
-// requestTimeout is after how long an agent gives a request up.
-const requestTimeout = 250 * time.Millisecond
+const (
+	// requestTimeout is after how long an agent gives a request up.
+	requestTimeout = 250 * time.Millisecond
+	// lateMax is how late a message between agents may be.
+	lateMax = 5 * time.Second
+)
 
 var errNoAnswer = errors.New("no answer")
 
@@ -131,19 +137,57 @@ func (w *world) getObject(n *node, key string, extent objectlog.Extent, done fun
 		func(r read) { done(r.body, r.err) }, func() { done(nil, errNoAnswer) })
 }
 
-// tell sends a message from one agent to the one at a place, if one is up there when it arrives. It may be lost, doubled, or late.
-func (w *world) tell(from *node, to int, do func(*node)) {
-	cut, gone, twice := w.links.out[from.place][to], w.chance(w.noise.loss), w.chance(w.noise.twice)
+// outcome is how a call to another agent failed.
+type outcome uint8
+
+const (
+	unheard  outcome = iota // no answer: nobody knows whether it was done
+	refused                 // nobody listens there: it was not sent
+	stranger                // an agent of another format level is there: nothing was done
+)
+
+// call sends a message to whoever runs at a place. land happens there when it arrives, maybe twice, maybe late, maybe never; it may reply, at any
+// time, once for each landing. Exactly one of the first landing's reply and fail happens to the sender, unless it dies.
+func (n *node) call(place int, limit time.Duration, land func(m *node, reply func(answer func())), fail func(outcome)) {
+	w := n.w
+	done := false
+	once := func(f func()) {
+		if !done {
+			done = true
+			f()
+		}
+	}
+	w.to(n, limit, func() { once(func() { fail(unheard) }) })
+	cut, gone := w.links.out[n.place][place], w.chance(w.noise.loss)
+	twice, late := w.chance(w.noise.twice), w.chance(w.noise.late)
 	if cut || gone {
 		return
 	}
-	arrive := func() {
-		if n := w.at[to]; n != nil {
-			w.to(n, 0, func() { do(n) })
+	back := func(f func()) {
+		if cut, gone := w.links.back[n.place][place], w.chance(w.noise.loss); !cut && !gone {
+			w.to(n, w.delay(), func() { once(f) })
 		}
 	}
-	w.after(w.delay(), arrive)
-	if twice {
-		w.after(w.delay()+between(w.fate, 0, time.Second), arrive)
+	d := w.delay()
+	if late {
+		d += between(w.fate, 0, lateMax)
+	}
+	w.after(d, func() {
+		switch m := w.at[place]; {
+		case m == nil && w.dark[place]:
+		case m == nil, w.links.refused[n.place][place]:
+			back(func() { fail(refused) })
+		case m.level != n.level:
+			back(func() { fail(stranger) })
+		default:
+			w.to(m, 0, func() { land(m, back) })
+		}
+	})
+	if twice { // nobody listens for a second answer
+		w.after(w.delay()+between(w.fate, 0, lateMax), func() {
+			if m := w.at[place]; m != nil && m.level == n.level {
+				w.to(m, 0, func() { land(m, func(func()) {}) })
+			}
+		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/splashdam/splashdam/agent/lead"
 	"github.com/splashdam/splashdam/agent/write"
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
@@ -16,9 +17,12 @@ import (
 type node struct {
 	w           *world
 	place       int
+	level       int // of the format: agents of two levels refuse each other
 	boot        objectlog.UUID
 	ordinal     int64
 	dead        bool
+	draining    bool
+	left        bool // its item is not to be put any more
 	pausedUntil time.Duration
 
 	born  time.Duration
@@ -27,6 +31,7 @@ type node struct {
 	rng   *rand.Rand
 	asked uint64 // ids of proposals and current reads
 
+	lead     leading
 	replicas []*replica
 	writer   *write.Core
 	wake     time.Duration // of the writer's next tick; 0: none
@@ -34,41 +39,53 @@ type node struct {
 
 // replica is one shard log at one boot.
 type replica struct {
-	core      *shardlog.Core
-	state     *metadata.State
-	applied   metadata.Seq
-	wake      time.Duration
-	proposals map[uint64]func(shardlog.Decided)
-	currents  map[uint64]func(shardlog.CurrentAnswered)
-	pending   map[uint64]bool // proposals handed to the core: each is answered once
+	core     *shardlog.Core
+	state    *metadata.State
+	applied  metadata.Seq
+	role     shardlog.Role
+	wake     time.Duration
+	pending  map[uint64]func(shardlog.Decided) // proposals handed to the core: each is answered once
+	currents map[uint64]func(shardlog.CurrentAnswered)
+
+	told     shardlog.Status // to the leadership's core
+	noticing bool
+	idle     []func() // waits for the end of a tenure
+
+	subs   []*sub
+	living bool // signs of life are under way
+	tail   []shardlog.Committed
+	print  shardlog.Fingerprint // newest
 }
 
-// start boots an agent at a place.
-func (w *world) start(place int) *node {
+// start boots an agent at a place, whose clock may go wrong by a fifth.
+func (w *world) start(place, level int) *node {
 	w.boots++
 	rng := rand.New(rand.NewPCG(w.lives.Uint64(), w.lives.Uint64()))
-	n := &node{w: w, place: place, ordinal: w.boots, born: w.now, rng: rng, rate: 0.9 + 0.2*rng.Float64()}
+	n := &node{w: w, place: place, level: level, ordinal: w.boots, born: w.now, rng: rng, rate: 0.8 + 0.4*rng.Float64()}
 	n.boot = n.uuid()
 	n.writer = write.NewCore(write.Config{Shards: w.set.shards, BufferBytesMax: 1 << 20, SegmentBytesMax: 4 << 10, FlushRate: 20, FlushBurst: 2,
 		Timeout: 5 * time.Second, UploadsMax: 4})
 	for s := range w.set.shards {
 		n.replicas = append(n.replicas, n.newReplica(objectlog.Shard(s)))
 	}
-	w.at[place] = n
-	w.trace("starts", place, n.ordinal)
+	n.newLeading()
+	w.at[place], w.known[n.boot], w.dark[place] = n, n, false
+	w.trace("starts", place, n.ordinal, int64(level))
 	for s := range n.replicas {
 		n.step(s, shardlog.Tick{})
 	}
-	w.rank()
+	n.learn(lead.Tick{})
+	n.beat()
 	return n
 }
 
 func (n *node) newReplica(s objectlog.Shard) *replica {
 	w := n.w
 	r := &replica{state: metadata.NewState(metadata.Config{Shard: s, Shards: w.set.shards}), applied: -1,
-		proposals: map[uint64]func(shardlog.Decided){}, currents: map[uint64]func(shardlog.CurrentAnswered){}, pending: map[uint64]bool{}}
+		currents: map[uint64]func(shardlog.CurrentAnswered){}, pending: map[uint64]func(shardlog.Decided){}}
 	r.core = shardlog.New(shardlog.Config{Shard: s, Cluster: w.keys.Cluster, Boot: n.boot, Lease: w.set.lease, EntryBytesMax: w.set.entryBytesMax,
-		SnapshotEvery: w.set.snapshotEvery, Random: n.rng.Uint64}, []shardlog.Registration{{Name: "state", From: metadata.StateFrom, To: metadata.StateTo, Machine: r.state}})
+		SnapshotEvery: w.set.snapshotEvery, Random: n.rng.Uint64}, []shardlog.Registration{{Name: "state", From: metadata.StateFrom, To: metadata.StateTo, Machine: r.state},
+		{Name: "tags", From: tagKind, To: tagKind + 1, Machine: &tags{w: w, shard: int(s)}}})
 	return r
 }
 
@@ -92,32 +109,15 @@ func (w *world) kill(place int) {
 	w.at[place] = nil
 	w.gone = append(w.gone, n)
 	w.trace("dies", place, n.ordinal)
-	w.rank()
-	if w.fate.Float64() < 0.7 { // its address refuses connections
-		for p := range places {
-			w.tell(n, p, func(m *node) {
-				for s := range m.replicas {
-					m.step(s, shardlog.HolderGone{Holder: n.boot})
-				}
-			})
-		}
+	if w.dark[place] {
+		return
 	}
-}
-
-// rank tells every agent which shards it succeeds in.
-func (w *world) rank() {
-	for s := range w.set.shards {
-		rank := 0
-		for i := range places {
-			n := w.at[(s+i)%places]
-			if n == nil {
-				continue
+	for _, m := range w.at { // connections end
+		for s := range w.set.shards {
+			if m != nil && m.lead.streams[s] != nil && m.lead.streams[s].boot == n.boot && !w.links.out[place][m.place] {
+				st := m.lead.streams[s]
+				w.to(m, w.delay(), func() { m.endStream(s, st) })
 			}
-			r := rank
-			if rank++; r > 1 {
-				r = -1
-			}
-			w.to(n, w.delay(), func() { n.step(s, shardlog.Ranked{Rank: r}) })
 		}
 	}
 }
@@ -154,16 +154,41 @@ func (n *node) step(s int, e shardlog.Event) {
 	for _, effect := range r.core.Step(n.time(), e) {
 		n.carryOut(s, r, effect)
 	}
-	if at := r.core.Status(n.mono()).Applied; at != r.applied {
-		r.applied = at
+	n.moved(s, r)
+	if at, ok := r.core.NextWake(); ok {
+		n.tick(&r.wake, at, func() { n.step(s, shardlog.Tick{}) })
+	}
+}
+
+// moved looks what a step changed.
+func (n *node) moved(s int, r *replica) {
+	status := r.core.Status(n.mono())
+	pumps := r.role != status.Role
+	if at := status.Applied; at != r.applied {
+		r.applied, pumps = at, true
 		n.w.trace("applied", n.place, int64(s), int64(at))
 		n.w.stats.Applied++
 		if at%4 == 0 {
 			n.w.check.state(s, at, stateHash(r.state))
 		}
 	}
-	if at, ok := r.core.NextWake(); ok {
-		n.tick(&r.wake, at, func() { n.step(s, shardlog.Tick{}) })
+	if r.role != status.Role {
+		r.role = status.Role
+		n.w.trace("role", n.place, int64(s), int64(status.Role), int64(status.Epoch))
+		n.wakeIdle(r, status.Role)
+	}
+	n.w.epoch(s, status.Epoch)
+	n.notice(s, status)
+	if pumps {
+		n.pump(s, false)
+	}
+}
+
+// epoch counts the changes of leadership.
+func (w *world) epoch(s int, e objectlog.Epoch) {
+	if e > w.epochs[s] {
+		w.epochs[s] = e
+		w.changes++
 	}
 }
 
@@ -195,14 +220,13 @@ func (n *node) carryOut(s int, r *replica, effect shardlog.Effect) {
 			n.step(s, shardlog.FootersRead{ID: e.ID, Footers: footers, Err: err})
 		})
 	case shardlog.Decided:
-		if !r.pending[e.ID] {
+		f := r.pending[e.ID]
+		if f == nil {
 			w.fail("protocol", "proposal %d answered twice", e.ID)
+			return
 		}
 		delete(r.pending, e.ID)
-		if f := r.proposals[e.ID]; f != nil {
-			delete(r.proposals, e.ID)
-			f(e)
-		}
+		f(e)
 	case shardlog.CurrentAnswered:
 		if f := r.currents[e.ID]; f != nil {
 			delete(r.currents, e.ID)
@@ -210,13 +234,14 @@ func (n *node) carryOut(s int, r *replica, effect shardlog.Effect) {
 		}
 	case shardlog.Committed:
 		w.stats.Entries++
-		for p := range places {
-			if p != n.place {
-				w.tell(n, p, func(m *node) {
-					m.step(s, shardlog.Followed{Leader: n.boot, Entries: []shardlog.Committed{e}})
-				})
-			}
-		}
+		r.keep(e, w.set.tailMax)
+	case shardlog.HashState:
+		hash := e.Hash()
+		w.to(n, w.delay(), func() {
+			r.print = shardlog.Fingerprint{Seq: e.Seq, Hash: hash}
+			w.check.fingerprint(s, r.print)
+			n.step(s, shardlog.StateHashed{ID: e.ID, Hash: hash})
+		})
 	case shardlog.Alarm:
 		w.trace("alarm", n.place, int64(s))
 		if errors.Is(e.Err, shardlog.ErrHalted) {

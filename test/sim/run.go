@@ -23,7 +23,7 @@ type Options struct {
 
 // Stats count what a history held.
 type Stats struct {
-	Ops, Acks, Reads, Unknown, Refused, Duplicates, Faults, Entries, Applied, Boots, Stopped int
+	Ops, Acks, Reads, Unknown, Refused, Duplicates, Faults, Entries, Applied, Boots, Stopped, Pings, HandOffs, Compared, Changes int
 }
 
 // Result is a history's outcome.
@@ -48,7 +48,7 @@ func Run(seed uint64, opt Options) Result {
 	if opt.Span == 0 {
 		opt.Span = 20 * time.Second
 	}
-	w := &world{opt: opt}
+	w := &world{opt: opt, known: map[objectlog.UUID]*node{}}
 	stream := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, n)) }
 	w.fate, w.lives, w.choices = stream(1), stream(2), stream(3)
 	faults := chooseFaults(stream(4), opt.Span, 2)
@@ -68,7 +68,7 @@ func Run(seed uint64, opt Options) Result {
 		w.run(w.opt.Span, nil)
 		w.recover()
 	}
-	w.stats.Acks, w.stats.Boots = w.check.acks, int(w.boots)
+	w.stats.Acks, w.stats.Boots, w.stats.Changes = w.check.acks, int(w.boots), w.changes
 	if w.err != nil && opt.Log {
 		w.describe()
 	}
@@ -102,7 +102,9 @@ func wanted(i int, only []int) bool {
 func (w *world) choose() {
 	r := w.choices
 	w.set = setting{shards: 2, slots: []int{4, 8, 16, 64}[r.IntN(4)], lease: between(r, 500*time.Millisecond, 2*time.Second),
-		entryBytesMax: []int{120, 400, 8 << 10}[r.IntN(3)], snapshotEvery: between(r, time.Second, 10*time.Second)}
+		entryBytesMax: []int{120, 400, 8 << 10}[r.IntN(3)], snapshotEvery: between(r, time.Second, 10*time.Second),
+		tailMax: []int{2, 8, 64}[r.IntN(3)]}
+	w.epochs, w.check.tags = make([]objectlog.Epoch, w.set.shards), make([][]fate, w.set.shards)
 	w.keys = objectlog.Keys{Prefix: "sim", Cluster: objectlog.UUID{1}}
 	for i := range 3 {
 		var t topic
@@ -132,15 +134,15 @@ func (w *world) create() {
 			return
 		}
 	}
-	for p := range places {
-		w.start(p)
+	for p := range agents {
+		w.start(p, 1)
 	}
 	made := 0
 	var add func(i int)
 	add = func(i int) {
 		t := w.topic[i]
 		c := metadata.AddPartitions{Topic: t.id, From: 0, To: 2}.Command()
-		w.at[0].propose(t.shard, []metadata.Command{c}, func(results []any) {
+		w.at[0].propose(t.shard, []metadata.Command{c}, nil, func(results []any) {
 			if results == nil {
 				w.after(100*time.Millisecond, func() { add(i) })
 				return
@@ -214,20 +216,31 @@ func (w *world) recover() {
 
 // compare makes every agent current, and a new one from the stores alone, and reads everything through each.
 func (w *world) compare(until time.Duration) {
-	w.kill(0)
-	w.start(0)
+	for p, n := range w.at {
+		if n != nil {
+			w.kill(p)
+			w.start(p, 1)
+			break
+		}
+	}
 	current := 0
 	for _, n := range w.at {
+		if n == nil {
+			continue
+		}
 		for s := range n.replicas {
 			n.current(s, func(metadata.Seq) { current++ })
 		}
 	}
-	all := places * w.set.shards
+	all := agents * w.set.shards
 	w.run(until, func() bool { return current == all })
 	if w.err == nil && current < all {
 		w.fail("unavailable", "%d of %d replicas are current, %v after the last fault", current, all, quiesce)
 	}
 	for _, n := range w.at {
+		if n == nil {
+			continue
+		}
 		for s, r := range n.replicas {
 			if r.core.Status(n.mono()).Role == shardlog.RoleHalted {
 				return // of damage

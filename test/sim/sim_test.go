@@ -101,11 +101,16 @@ func (s *Stats) add(o Stats) {
 	s.Applied += o.Applied
 	s.Boots += o.Boots
 	s.Stopped += o.Stopped
+	s.Pings += o.Pings
+	s.HandOffs += o.HandOffs
+	s.Compared += o.Compared
+	s.Changes += o.Changes
 }
 
 func (s Stats) per(n int) string {
 	n = max(n, 1)
 	f := func(x int) float64 { return float64(x) / float64(n) }
-	return fmt.Sprintf("%.0f writes, %.0f acknowledged records, %.1f unknown, %.1f refused, %.1f duplicates, %.0f reads, %.1f faults, %.0f entries, %.0f applied, %.1f boots, %.2f stopped",
-		f(s.Ops), f(s.Acks), f(s.Unknown), f(s.Refused), f(s.Duplicates), f(s.Reads), f(s.Faults), f(s.Entries), f(s.Applied), f(s.Boots), f(s.Stopped))
+	return fmt.Sprintf("%.0f writes, %.0f acknowledged records, %.1f unknown, %.1f refused, %.1f duplicates, %.0f reads, %.1f faults, %.0f entries, %.0f applied, %.1f boots, %.2f stopped, %.0f pings, %.1f hand-offs, %.1f fingerprints compared, %.1f changes of leader",
+		f(s.Ops), f(s.Acks), f(s.Unknown), f(s.Refused), f(s.Duplicates), f(s.Reads), f(s.Faults), f(s.Entries), f(s.Applied), f(s.Boots), f(s.Stopped), f(s.Pings), f(s.HandOffs), f(s.Compared),
+		f(s.Changes))
 }

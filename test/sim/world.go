@@ -1,6 +1,6 @@
-// Package sim runs the cores that ship (shard logs, replicated state, write path) of three agents in one goroutine, with table, bucket, network and clock
-// faked, from one seed: the same seed gives the same history, hash included. What clients see is checked against the invariants of
-// FAULTS.md.
+// Package sim runs the cores that ship (shard logs, replicated state, leadership, write path) of three agents in one goroutine, with table, bucket,
+// network and clock faked, from one seed: the same seed gives the same history, hash included. What clients see is checked against the
+// invariants of FAULTS.md.
 package sim
 
 import (
@@ -15,8 +15,12 @@ import (
 	bucketmem "github.com/splashdam/splashdam/objectlog/mem"
 )
 
-// places are the agents that run at a time; each restart is a new boot at the same place.
-const places = 3
+const (
+	// places are the addresses at which an agent may run.
+	places = 4
+	// agents run at a time; each restart is a new boot, at the same place or at the free one.
+	agents = 3
+)
 
 // world is everything outside of the cores. Nothing in it is touched by a second goroutine.
 type world struct {
@@ -36,13 +40,18 @@ type world struct {
 	links  links
 	noise  noise
 
-	at    [places]*node // nil while down
-	boots int64         // ordinals taken
-	gone  []*node       // dead boots
-	stats Stats
-	check *checker
-	who   []*producer
-	topic []topic
+	at       [places]*node            // nil while nobody runs there
+	dark     [places]bool             // nothing answers there, not even a refusal: the machine is gone
+	boots    int64                    // ordinals taken
+	known    map[objectlog.UUID]*node // every boot there ever was
+	gone     []*node                  // dead boots
+	registry []*listing
+	epochs   []objectlog.Epoch // newest known to anybody, by shard
+	changes  int               // of them
+	stats    Stats
+	check    *checker
+	who      []*producer
+	topic    []topic
 
 	hash uint64   // of the history so far
 	log  []string // the same in words, when asked for
@@ -56,6 +65,7 @@ type setting struct {
 	lease         time.Duration
 	entryBytesMax int
 	snapshotEvery time.Duration
+	tailMax       int // entries that an agent keeps for its followers
 }
 
 // event is something that happens at a time.

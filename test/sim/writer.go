@@ -2,16 +2,12 @@ package sim
 
 import (
 	"context"
-	"time"
 
 	"github.com/splashdam/splashdam/agent/write"
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
 )
-
-// proposeTimeout is after how long an agent takes a proposal's outcome for unknown.
-const proposeTimeout = time.Second
 
 // write gives the write path an event and carries out what it wants. It answers false when a submission found the buffer full.
 func (n *node) write(e write.Event) (room bool) {
@@ -50,54 +46,14 @@ func (n *node) upload(u write.Upload) {
 }
 
 func (n *node) proposeSegments(p write.Propose) {
-	n.propose(int(p.Shard), p.Commands(n.ordinal), func(results []any) {
+	same := func(results []any) {
+		for i, c := range p.Commits {
+			n.w.check.same(commit{n.ordinal, int(p.Shard), c.Counter}, results[i])
+		}
+	}
+	n.propose(int(p.Shard), p.Commands(n.ordinal), same, func(results []any) {
 		n.write(write.Decided{Shard: p.Shard, Results: results})
 	})
-}
-
-// propose sends commands to the shard's leader, as far as this agent knows it. results is nil unless the leader answered with a receipt.
-func (n *node) propose(s int, commands []metadata.Command, done func(results []any)) {
-	answered := false
-	once := func(results []any) {
-		if !answered {
-			answered = true
-			done(results)
-		}
-	}
-	n.w.to(n, proposeTimeout, func() { once(nil) })
-	leader := n.replicas[s].core.Status(n.mono()).Leader
-	reply := func(d shardlog.Decided) []any {
-		if d.Err != nil {
-			return nil
-		}
-		return d.Receipt.Results
-	}
-	if leader == n.boot {
-		n.ask(s, commands, func(d shardlog.Decided) { once(reply(d)) })
-		return
-	}
-	for p, m := range n.w.at {
-		if m != nil && m.boot == leader {
-			n.w.tell(n, p, func(m *node) {
-				m.ask(s, commands, func(d shardlog.Decided) {
-					m.w.tell(m, n.place, func(back *node) {
-						if back == n {
-							once(reply(d))
-						}
-					})
-				})
-			})
-		}
-	}
-}
-
-// ask proposes to the replica at this very agent.
-func (n *node) ask(s int, commands []metadata.Command, done func(shardlog.Decided)) {
-	n.asked++
-	id := n.asked
-	n.replicas[s].proposals[id] = done
-	n.replicas[s].pending[id] = true
-	n.step(s, shardlog.Proposed{ID: id, Commands: commands})
 }
 
 // current asks the replica for the applied state to be current, and calls done when it is. It may never be.
