@@ -39,7 +39,7 @@ func (w word) above(v word) bool {
 func (c *Core) lookUp(s *shard) {
 	best := word{epoch: -1}
 	hear := func(w word) {
-		if w.weight < leads && c.denies(s, w) {
+		if w.above(best) && w.weight < leads && c.denies(s, w) {
 			w.boot = objectlog.UUID{}
 		}
 		if w.above(best) {
@@ -47,17 +47,19 @@ func (c *Core) lookUp(s *shard) {
 		}
 	}
 	st := s.status
-	if hear(word{st.Epoch, st.Leader, own}); st.Role == shardlog.RoleLeading {
+	if st.Role == shardlog.RoleLeading {
 		hear(word{st.Epoch, c.cfg.Self.Boot, leads})
 	}
+	hear(word{st.Epoch, st.Leader, own})
 	for _, p := range c.peers {
 		if int(s.number) >= len(p.reports) {
 			continue
 		}
 		r := p.reports[s.number]
-		if hear(word{r.Epoch, r.Leader, hearsay}); r.Leads {
+		if r.Leads {
 			hear(word{r.Epoch, p.Boot, leads})
 		}
+		hear(word{r.Epoch, r.Leader, hearsay})
 	}
 	if best.epoch <= s.let {
 		best.boot = objectlog.UUID{}
