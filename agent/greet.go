@@ -40,7 +40,7 @@ func (a *Agent) greeting() Greeting {
 // Greet takes another agent's greeting and answers the own one.
 func (a *Agent) Greet(ctx context.Context, from Greeting) (Greeting, error) {
 	if a.leaders != nil {
-		a.leaders.heard(ctx, from)
+		a.leaders.heard(ctx, from, true)
 	}
 	return a.greeting(), nil
 }

@@ -174,9 +174,9 @@ func (l *leaders) ping(ctx context.Context, boot objectlog.UUID) {
 	answer, err := l.peers.Ping(calling, to.PeerAddress, l.greeting())
 	switch {
 	case err == nil && answer.Agent.Boot == boot.String():
-		l.heard(ctx, answer)
+		l.heard(ctx, answer, false)
 	case err == nil:
-		l.heard(ctx, answer)
+		l.heard(ctx, answer, true) // not of the ping under way to that boot, if there is one
 		l.post(ctx, lead.Failed{Boot: boot, Gone: true})
 	default:
 		if errors.Is(err, ErrStranger) {
@@ -186,13 +186,13 @@ func (l *leaders) ping(ctx context.Context, boot objectlog.UUID) {
 	}
 }
 
-// heard takes another agent's greeting.
-func (l *leaders) heard(ctx context.Context, g Greeting) {
+// heard takes another agent's greeting, which answers a ping of this one or comes unasked.
+func (l *leaders) heard(ctx context.Context, g Greeting, unasked bool) {
 	boot, err := objectlog.ParseUUID(g.Agent.Boot)
 	if err != nil || boot == l.own.Boot {
 		return
 	}
-	e := lead.Heard{Peer: lead.Peer{Boot: boot, Name: placeOf(g.Agent)}, Draining: g.Draining, Reports: make([]lead.Report, len(l.shards))}
+	e := lead.Heard{Peer: lead.Peer{Boot: boot, Name: placeOf(g.Agent)}, Draining: g.Draining, Unasked: unasked, Reports: make([]lead.Report, len(l.shards))}
 	for i := range min(len(e.Reports), len(g.Shards)) {
 		s := g.Shards[i]
 		leader, _ := objectlog.ParseUUID(s.Leader) // empty: zero
