@@ -287,6 +287,9 @@ func TestLargeEntriesReferToFooters(t *testing.T) {
 	if len(c.list.items) != 0 {
 		t.Errorf("applied behind a damaged footer: %d items", len(c.list.items))
 	}
+	if err := c.status().Fault; !errors.Is(err, ErrHalted) || !strings.Contains(err.Error(), "needs a footer") || !strings.Contains(err.Error(), "CRC32C") || len(c.alarms) != 1 {
+		t.Errorf("%v, alarms %v", err, c.alarms)
+	}
 }
 
 func TestProposalsShareAnEntryUpToItsBound(t *testing.T) {

@@ -22,6 +22,7 @@ type HashState struct {
 	Seq   metadata.Seq
 	names []string
 	views []metadata.View
+	size  int64 // bytes of the newest snapshot: about as many as will be encoded
 }
 
 var ecma = crc64.MakeTable(crc64.ECMA)
@@ -29,7 +30,7 @@ var ecma = crc64.MakeTable(crc64.ECMA)
 // Hash is the hash of the state. It may run beside the Core.
 func (e HashState) Hash() uint64 {
 	var sum uint64
-	var head, body []byte
+	head, body := []byte(nil), make([]byte, 0, e.size+e.size/8)
 	for i, v := range e.views {
 		body = v.Encode(body[:0])
 		head = appendBytes(head[:0], e.names[i])
@@ -77,7 +78,7 @@ func (c *Core) hashWhenDue() {
 	if n := c.tip.seq; n == 0 || n%max(fingerprintEvery, c.slots()/8) != 0 || c.prints.id != 0 {
 		return
 	}
-	e := HashState{ID: c.nextID(), Seq: c.tip.seq}
+	e := HashState{ID: c.nextID(), Seq: c.tip.seq, size: c.lease.cur.bytes}
 	e.names, e.views = c.views()
 	c.prints.id, c.prints.seq = e.ID, e.Seq
 	c.emit(e)

@@ -59,6 +59,13 @@ var damages = []struct {
 			i.Value = e.encode()
 		})
 	}, []string{"previous hash"}},
+	{"slot with the entry of another seq", func(w *world) {
+		w.edit(w.slotKey(10), func(i *metadata.Item) {
+			e, _ := decodeEntry(i.Value)
+			e.seq = 9
+			i.Value = e.encode()
+		})
+	}, []string{"seq 10", "seq 9 of ring"}},
 	{"slot with an entry of another ring", func(w *world) {
 		w.edit(w.slotKey(10), func(i *metadata.Item) {
 			e, _ := decodeEntry(i.Value)
@@ -383,5 +390,38 @@ func TestSuccessorWithoutRoomForItsBarrierTakesASnapshotFirst(t *testing.T) {
 	c.must("more")
 	if len(c.list.items) != 6 { // 5 before the limit
 		t.Errorf("items %q", c.list.items)
+	}
+}
+
+func TestStatusSaysHowFullTheRingIsAndHowOldTheSnapshot(t *testing.T) {
+	w := newWorld(t, 64)
+	a := w.start(func(c *Config, _ *list) { c.SnapshotEveryEntries = 4 })
+	if s := a.status(); s.Slots != 0 || s.Used != 0 || s.SnapshotAge >= 0 {
+		t.Errorf("before anything is known: %+v", s)
+	}
+	w.untilLeading(a)
+	if s := a.status(); s.Slots != 64 || s.Used != 1 || s.SnapshotAge >= 0 {
+		t.Errorf("behind the barrier: %+v", s)
+	}
+	for i := range 10 {
+		a.must(fmt.Sprint(i))
+	}
+	w.pass(10 * time.Second)
+	s, l := a.status(), w.lease()
+	if want := int(s.Applied - l.prev.seq()); s.Used != want || l.prev.seq() < 0 {
+		t.Errorf("%+v, previous snapshot of %d", s, l.prev.seq())
+	}
+	if s.SnapshotAge < 10*time.Second || s.SnapshotAge > 11*time.Second {
+		t.Errorf("a snapshot of ten seconds ago: %+v", s)
+	}
+	b := w.start()
+	w.until("b follows", func() bool { return b.status().Role == RoleFollowing })
+	if f := b.status(); f.Slots != 64 || f.Used != s.Used || f.SnapshotAge >= 0 {
+		t.Errorf("the follower: %+v", f)
+	}
+	a.step(Resign{})
+	w.settle()
+	if s := a.status(); s.SnapshotAge >= 0 {
+		t.Errorf("after it let go: %+v", s)
 	}
 }

@@ -44,7 +44,7 @@ type running struct {
 
 func (r *rig) run(change ...func(*Config)) running {
 	r.boots++
-	cfg := Config{Shard: testShard, Boot: objectlog.UUID{r.boots}, Lease: 500 * time.Millisecond, Random: rand.Uint64}
+	cfg := Config{Shard: testShard, Boot: objectlog.UUID{r.boots}, Lease: 5 * time.Second, Random: rand.Uint64} // as long as a busy machine may stand still
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -60,18 +60,40 @@ func (r *rig) run(change ...func(*Config)) running {
 
 func (s running) await(t testing.TB, role Role) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	s.awaitStatus(t, func(s Status) bool { return s.Role == role })
+}
+
+// awaitStatus looks only when Changed says so.
+func (s running) awaitStatus(t testing.TB, want func(Status) bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
 	for {
 		changed := s.Changed()
-		if s.Status().Role == role {
+		if want(s.Status()) {
 			return
 		}
 		select {
 		case <-changed:
 		case <-deadline:
-			t.Fatalf("role %v not reached: %+v", role, s.Status())
+			t.Fatalf("not reached: %+v", s.Status())
 		}
 	}
+}
+
+func (s running) tell(t testing.TB, e Event) {
+	t.Helper()
+	if err := s.Tell(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s running) propose(t testing.TB, body string) Receipt {
+	t.Helper()
+	r, err := s.Propose(t.Context(), item(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 func item(s string) []metadata.Command {
@@ -160,7 +182,7 @@ func TestShardKeepsOnlyNamedSnapshots(t *testing.T) {
 		}
 	}
 	_ = a.stop()
-	b := r.run()
+	b := r.run(func(c *Config) { c.ClaimAtOnce = true })
 	b.await(t, RoleLeading)
 	b.Read(func(metadata.Seq) {
 		if len(b.list.items) != 200 {
@@ -190,6 +212,159 @@ func TestProposalWhoseContextEndsIsUnknown(t *testing.T) {
 	defer cancel()
 	if _, err := a.Propose(ctx, item("x")); !errors.Is(err, ErrUnknown) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestChangedTellsWhenTheLeaseLapsesAndIsRenewed(t *testing.T) {
+	r := newRig(t, 64)
+	var down atomic.Bool
+	r.table.Fault = func(q tablemem.Request) tablemem.Fault {
+		if q.Op == tablemem.OpPut && down.Load() {
+			return tablemem.FailBefore
+		}
+		return tablemem.None
+	}
+	a := r.run(func(c *Config) { c.Lease = 200 * time.Millisecond })
+	a.await(t, RoleLeading)
+	down.Store(true)
+	a.awaitStatus(t, func(s Status) bool { return s.Role == RoleLeading && !s.Renewed })
+	down.Store(false)
+	a.awaitStatus(t, func(s Status) bool { return s.Renewed })
+}
+
+func TestStatusDiffersInWhatOthersWaitFor(t *testing.T) {
+	base := Status{Role: RoleFollowing, SnapshotAge: time.Second}
+	for _, x := range []struct {
+		name   string
+		change func(*Status)
+		want   bool
+	}{
+		{"role", func(s *Status) { s.Role = RoleLeading }, true},
+		{"leader", func(s *Status) { s.Leader[3]++ }, true},
+		{"epoch", func(s *Status) { s.Epoch++ }, true},
+		{"applied", func(s *Status) { s.Applied++ }, true},
+		{"renewed", func(s *Status) { s.Renewed = true }, true},
+		{"fault", func(s *Status) { s.Fault = ErrHalted }, true},
+		{"nothing", func(*Status) {}, false},
+		{"time", func(s *Status) { s.SnapshotAge, s.Away = 2*time.Second, errors.New("since then") }, false},
+	} {
+		s := base
+		if x.change(&s); s.differs(base) != x.want {
+			t.Errorf("%s: %v", x.name, !x.want)
+		}
+	}
+}
+
+func TestNewLeaderStreamsWhatItFollowedBefore(t *testing.T) {
+	r := newRig(t, 64)
+	a := r.run()
+	a.await(t, RoleLeading)
+	b := r.run()
+	b.await(t, RoleFollowing)
+	for i := range 10 {
+		a.propose(t, fmt.Sprint(i))
+	}
+	entries, ok := a.Committed(3)
+	if !ok || len(entries) != 8 {
+		t.Fatalf("%d entries, %v", len(entries), ok)
+	}
+	all, _ := a.Committed(0)
+	b.tell(t, Followed{Leader: objectlog.UUID{1}, Entries: all})
+	if err := a.Resign(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.tell(t, HolderGone{Holder: objectlog.UUID{1}})
+	b.await(t, RoleLeading)
+	last := b.propose(t, "b's").Seq
+	first := metadata.Seq(0)
+	for _, ok := b.Committed(first); !ok; _, ok = b.Committed(first) {
+		if first++; first > 1 { // the barrier may have been there when b came
+			t.Fatal("what was followed is gone")
+		}
+	}
+	for from := first; from < last+3; from++ {
+		got, ok := b.Committed(from)
+		if want := max(last-from+1, 0); !ok || len(got) != int(want) || want > 0 && got[0].Seq != from {
+			t.Errorf("from %d to %d: %d entries, %v", from, last, len(got), ok)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { b.Committed(first) }); n != 0 {
+		t.Errorf("%v allocations per call: every follower makes some per entry", n)
+	}
+	kept, _ := b.Committed(first)
+	sum := crc32c(kept[2].Entry)
+	for i := range 100 {
+		b.propose(t, fmt.Sprint("more ", i))
+	}
+	if kept[2].Seq != first+2 || crc32c(kept[2].Entry) != sum {
+		t.Error("what was handed out changed")
+	}
+}
+
+func TestFollowerBehindTheTailIsSentToTheRing(t *testing.T) {
+	s := &Shard{core: New(Config{Random: rand.Uint64}, nil)}
+	for n := range metadata.Seq(100) {
+		s.keep(Committed{Seq: n, Entry: make([]byte, tailBytesMax/10-1)})
+		s.core.tip.seq = n
+	}
+	if got, ok := s.Committed(90); !ok || len(got) != 10 {
+		t.Errorf("%d entries, %v", len(got), ok)
+	}
+	if got, ok := s.Committed(89); ok || got != nil {
+		t.Errorf("%d entries that are behind the bound, %v", len(got), ok)
+	}
+	s.core.tip.seq = 200 // by a snapshot
+	for _, from := range []metadata.Seq{95, 150, 195} {
+		if got, ok := s.Committed(from); ok || got != nil {
+			t.Errorf("from %d: %d entries before a snapshot, %v", from, len(got), ok)
+		}
+	}
+	if got, ok := s.Committed(201); !ok || len(got) != 0 {
+		t.Errorf("%d entries for one that is up to date, %v", len(got), ok)
+	}
+	s.keep(Committed{Seq: 201})
+	s.core.tip.seq = 201
+	if got, ok := s.Committed(201); !ok || len(got) != 1 || s.size != 0 {
+		t.Errorf("%d entries behind the gap, %v, %d bytes", len(got), ok, s.size)
+	}
+}
+
+func TestShardWhoseStateDiffersHaltsAndTheOthersGoOn(t *testing.T) {
+	r := newRig(t, 64)
+	if err := Create(t.Context(), r.table, testShard+1, 64, rand.Uint64); err != nil {
+		t.Fatal(err)
+	}
+	a := r.run()
+	other := r.run(func(c *Config) { c.Shard++ })
+	a.await(t, RoleLeading)
+	other.await(t, RoleLeading)
+	b := r.run()
+	b.tell(t, Ranked{Rank: -1})
+	b.await(t, RoleFollowing)
+	if a.Fingerprint() != (Fingerprint{}) {
+		t.Errorf("%+v", a.Fingerprint())
+	}
+	for i := 0; i < 70 || a.Fingerprint().Seq != 64; i++ {
+		entries, ok := a.Committed(a.propose(t, fmt.Sprint(i)).Seq)
+		if !ok {
+			t.Fatal("not kept")
+		}
+		b.tell(t, Followed{Leader: objectlog.UUID{1}, Entries: entries})
+	}
+	b.tell(t, Compared{Leader: a.Fingerprint()})
+	for deadline := time.Now().Add(20 * time.Second); b.Fingerprint() != a.Fingerprint(); {
+		if at, err := b.Current(t.Context()); err != nil || at != a.Status().Applied || time.Now().After(deadline) {
+			t.Fatalf("%d, %v, %+v", at, err, b.Fingerprint())
+		}
+	}
+	wrong := a.Fingerprint()
+	wrong.Hash++
+	b.tell(t, Compared{Leader: wrong})
+	b.await(t, RoleHalted)
+	a.propose(t, "on")
+	other.propose(t, "on")
+	if err := b.stop(); !errors.Is(err, ErrHalted) {
+		t.Errorf("ended with %v", err)
 	}
 }
 
