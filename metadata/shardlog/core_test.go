@@ -292,6 +292,19 @@ func TestLargeEntriesReferToFooters(t *testing.T) {
 	}
 }
 
+func TestCommandWhoseFooterIsNotTheOneItRefersToIsRefused(t *testing.T) {
+	w := newWorld(t, 64)
+	a := w.start()
+	w.untilLeading(a)
+	before := a.status().Applied
+	good, bad := []byte("a footer"), []byte("another.")
+	a.step(Proposed{ID: 1, Commands: []metadata.Command{{Kind: kindRows, Body: reference(1, good), Footer: bad}}})
+	w.settle()
+	if err, _ := a.decided[1].Receipt.Results[0].(error); !errors.Is(err, objectlog.ErrCorrupt) || a.status().Applied != before {
+		t.Errorf("%+v", a.decided[1])
+	}
+}
+
 func TestProposalsShareAnEntryUpToItsBound(t *testing.T) {
 	w := newWorld(t, 64)
 	a := w.start()
