@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/maypok86/otter/v2"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/objectlog"
@@ -58,6 +59,7 @@ type blocks struct {
 	ctx     context.Context // of the flights: they outlive the readers that started them
 	stop    context.CancelFunc
 	work    sync.WaitGroup // flights
+	stats   singleflight.Group
 
 	mu      sync.Mutex
 	closed  bool
@@ -153,7 +155,7 @@ func (b *blocks) doubt(k block, wrong []byte) {
 func (b *blocks) landed(k block, data []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(data) > 0 && !(k.lent && b.facts.of[k.segment].doubted) {
+	if len(data) > 0 {
 		b.recent.add(k, data)
 		b.cache.Set(k, data)
 	}

@@ -60,6 +60,21 @@ func TestNeighbouringBlocksAreReadByOneGet(t *testing.T) {
 	}
 }
 
+func TestNeighboursOfTwoOwnersAreReadByTwoGets(t *testing.T) {
+	s := newStores()
+	b := newTestBlocks(t, s)
+	batches := segmentOf(t, s, b, 1, 6<<20, 1<<20)[2:]
+	b.startAll(batches, nil, b.catchUp, true)
+	readAll(t, s, b, batches)
+	if got := s.bucket.Count(mem.OpGet); got != 2 {
+		t.Errorf("%d GETs for the blocks [2, 6), want 2: [2, 4) and [4, 6)", got)
+	}
+	order, bytes := needs(segmentOf(t, s, b, 2, 6<<20, 1<<20)[2:])
+	if n := b.startRun(order, bytes, b.catchUp, byOwner, true); n != 2 {
+		t.Errorf("reads %d blocks at once, want 2", n)
+	}
+}
+
 func TestBlockIsReadAsFarAsTheNextFetchWillWantIt(t *testing.T) {
 	s := newStores()
 	b := newTestBlocks(t, s)

@@ -290,7 +290,7 @@ func (b *blocks) learnEnd(segment objectlog.SegmentName, end int64) {
 	b.facts.note(segment, fact{end: end, doubted: b.facts.of[segment].doubted})
 }
 
-// endOf answers the segment's size, of which the bucket is asked once.
+// endOf answers the segment's size, of which the bucket is asked once for all that want to know.
 func (b *blocks) endOf(ctx context.Context, segment objectlog.SegmentName) (int64, error) {
 	b.mu.Lock()
 	end := b.facts.of[segment].end
@@ -298,10 +298,13 @@ func (b *blocks) endOf(ctx context.Context, segment objectlog.SegmentName) (int6
 	if end > 0 {
 		return end, nil
 	}
-	info, err := b.bucket.Stat(ctx, b.keys.Segment(segment))
-	if err != nil {
-		return 0, err
-	}
-	b.learnEnd(segment, info.Bytes)
-	return info.Bytes, nil
+	key := b.keys.Segment(segment)
+	got, err, _ := b.stats.Do(key, func() (any, error) {
+		info, err := b.bucket.Stat(ctx, key)
+		if err == nil {
+			b.learnEnd(segment, info.Bytes)
+		}
+		return info.Bytes, err
+	})
+	return got.(int64), err
 }
