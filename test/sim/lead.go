@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/splashdam/splashdam/agent/lead"
@@ -24,10 +23,10 @@ type tenure struct {
 	ended []func() // who wants to know
 }
 
-// placeName is the same for every boot at the place.
-func placeName(place int) string { return fmt.Sprintf("place-%d", place) }
+// placeNames are the same for every boot at a place.
+var placeNames = [places]string{"place-0", "place-1", "place-2", "place-3"}
 
-func (n *node) peer() lead.Peer { return lead.Peer{Boot: n.boot, Name: placeName(n.place)} }
+func (n *node) peer() lead.Peer { return lead.Peer{Boot: n.boot, Name: placeNames[n.place]} }
 
 func (n *node) newLeading() {
 	w := n.w
@@ -70,7 +69,12 @@ func (n *node) carryOutLead(f lead.Effect) {
 	case lead.Follow:
 		n.follow(int(f.Shard), f.Boot)
 	case lead.Tell:
-		n.w.trace(fmt.Sprintf("is told %T", f.Event), n.place, int64(f.Shard))
+		switch e := f.Event.(type) {
+		case shardlog.Ranked:
+			n.w.trace("is ranked", n.place, int64(f.Shard), int64(e.Rank))
+		case shardlog.HolderGone:
+			n.w.trace("is told that a holder is gone", n.place, int64(f.Shard), n.w.known[e.Holder].ordinal)
+		}
 		n.step(int(f.Shard), f.Event)
 	case lead.HandOff:
 		n.handOff(int(f.Shard), f.To)

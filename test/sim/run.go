@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -179,7 +180,7 @@ func (w *world) clients() {
 // agent's state the same, everything acknowledged there.
 func (w *world) recover() {
 	w.heal()
-	healed := w.now
+	healed, epochs := w.now, slices.Clone(w.epochs)
 	probes := 0
 	for i, l := range w.logs() {
 		p := &producer{w: w, id: 100 + i, manner: idempotent, log: l, rng: rand.New(rand.NewPCG(w.choices.Uint64(), uint64(i)))}
@@ -194,6 +195,12 @@ func (w *world) recover() {
 			}
 		}
 		return true
+	}
+	if !w.opt.Damage {
+		w.run(healed+claimLeases*w.set.lease, func() bool { return w.leaderless() < 0 && w.now > healed })
+		if s := w.leaderless(); w.err == nil && s >= 0 {
+			w.fail("leaderless", "shard %d, %d leases after the last fault", s, claimLeases)
+		}
 	}
 	w.run(healed+recovery, recovered)
 	if w.err == nil && !recovered() {
@@ -211,7 +218,10 @@ func (w *world) recover() {
 	if w.err == nil && !idle() {
 		w.fail("unseen", "a batch is undecided %v after the last fault", quiesce)
 	}
-	w.compare(healed + quiesce + recovery)
+	if !w.opt.Damage {
+		w.settle(epochs)
+	}
+	w.compare(w.now + quiesce + recovery)
 }
 
 // compare makes every agent current, and a new one from the stores alone, and reads everything through each.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -46,6 +47,7 @@ func TestDamageStopsButNeverMisleads(t *testing.T) {
 // runAll runs seeds on all processors and explains the first that fails.
 func runAll(t *testing.T, opt Options, seeds uint64) (Stats, int) {
 	t.Helper()
+	defer debug.SetGCPercent(debug.SetGCPercent(800)) // histories are short, and little of one lives long
 	start := time.Now()
 	var next, failed atomic.Uint64
 	var mu sync.Mutex

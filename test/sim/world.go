@@ -4,9 +4,7 @@
 package sim
 
 import (
-	"container/heap"
 	"fmt"
-	"hash/fnv"
 	"math/rand/v2"
 	"time"
 
@@ -68,33 +66,10 @@ type setting struct {
 	tailMax       int // entries that an agent keeps for its followers
 }
 
-// event is something that happens at a time.
-type event struct {
-	at    time.Duration
-	order uint64
-	do    func()
-}
-
-type eventQueue []event
-
-func (q eventQueue) Len() int { return len(q) }
-func (q eventQueue) Less(i, j int) bool {
-	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].order < q[j].order
-}
-func (q eventQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *eventQueue) Push(x any)   { *q = append(*q, x.(event)) }
-func (q *eventQueue) Pop() any {
-	old := *q
-	e := old[len(old)-1]
-	old[len(old)-1] = event{}
-	*q = old[:len(old)-1]
-	return e
-}
-
 // after makes something happen later.
 func (w *world) after(d time.Duration, do func()) {
 	w.ordered++
-	heap.Push(&w.queue, event{w.now + d, w.ordered, do})
+	w.queue.add(event{w.now + d, w.ordered, do})
 }
 
 // to makes something happen to a boot later: not if it is dead by then, and when it goes on if it is paused.
@@ -116,7 +91,7 @@ func (w *world) run(until time.Duration, done func() bool) {
 		if done != nil && done() {
 			return
 		}
-		e := heap.Pop(&w.queue).(event)
+		e := w.queue.take()
 		w.now = e.at
 		e.do()
 	}
@@ -127,22 +102,22 @@ func (w *world) run(until time.Duration, done func() bool) {
 
 // trace adds one happening to the history.
 func (w *world) trace(what string, place int, numbers ...int64) {
-	h := fnv.New64a()
+	h := w.hash
+	mix := func(b byte) { h = (h ^ uint64(b)) * 0x100000001b3 } // FNV-1a
 	put := func(n int64) {
-		var b [8]byte
-		for i := range b {
-			b[i] = byte(n >> (8 * i))
+		for i := range 8 {
+			mix(byte(n >> (8 * i)))
 		}
-		h.Write(b[:])
 	}
-	put(int64(w.hash))
 	put(int64(w.now))
-	h.Write([]byte(what))
+	for i := range len(what) {
+		mix(what[i])
+	}
 	put(int64(place))
 	for _, n := range numbers {
 		put(n)
 	}
-	w.hash = h.Sum64()
+	w.hash = h
 	if w.opt.Log {
 		w.log = append(w.log, fmt.Sprintf("%9.3f ms  agent %d  %s %v", float64(w.now)/1e6, place, what, numbers))
 	}

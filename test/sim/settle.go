@@ -1,0 +1,114 @@
+package sim
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/splashdam/splashdam/agent/lead"
+	"github.com/splashdam/splashdam/metadata/shardlog"
+	"github.com/splashdam/splashdam/objectlog"
+)
+
+const (
+	// claimLeases: so long after the last fault every shard has a leader.
+	claimLeases = 3
+	// changesMax bounds the changes of a shard's leader after the last fault: a claim, claims that crossed, and a move to its owner.
+	changesMax = 5
+)
+
+// leader answers the live agent that leads the shard under the newest epoch; nil: none does.
+func (w *world) leader(s int) *node {
+	for _, n := range w.at {
+		if n == nil {
+			continue
+		}
+		if st := n.replicas[s].core.Status(n.mono()); st.Role == shardlog.RoleLeading && st.Epoch == w.epochs[s] {
+			return n
+		}
+	}
+	return nil
+}
+
+// leaderless answers a shard that nobody leads; negative: there is none.
+func (w *world) leaderless() int {
+	for s := range w.set.shards {
+		if w.leader(s) == nil {
+			return s
+		}
+	}
+	return -1
+}
+
+// owners are the agents that should lead, by shard: the first of each shard's order of those that live.
+func (w *world) owners() []*node {
+	var live []lead.Peer
+	for _, n := range w.at {
+		if n != nil {
+			live = append(live, n.peer())
+		}
+	}
+	var owners []*node
+	for s := range w.set.shards {
+		owners = append(owners, w.known[lead.Rendezvous(fmt.Sprintf("shard#%d", s), live)[0].Boot])
+	}
+	return owners
+}
+
+// settled: every shard is led by its owner, and every agent knows it.
+func (w *world) settled(owners []*node) bool {
+	for s, owner := range owners {
+		for _, n := range w.at {
+			if n == nil {
+				continue
+			}
+			if boot, _ := n.lead.core.Leader(objectlog.Shard(s)); boot != owner.boot {
+				return false
+			}
+		}
+		if w.leader(s) != owner {
+			return false
+		}
+	}
+	return true
+}
+
+// settle checks that leadership comes to rest after the last fault, where it should, without a duel.
+func (w *world) settle(before []objectlog.Epoch) {
+	owners := w.owners()
+	settled := func() bool { return w.settled(owners) }
+	w.run(w.now+quiesce, settled)
+	if w.err == nil && !settled() {
+		w.fail("unsettled", "%v after the last fault: %s", quiesce, w.whoLeads(owners))
+	}
+	rest := w.changes
+	w.run(w.now+claimLeases*w.set.lease, func() bool { return w.changes > rest })
+	if w.err == nil && w.changes > rest {
+		w.fail("duel", "leadership was settled, and changed while nothing happened")
+	}
+	for s, e := range w.epochs {
+		if e-before[s] > changesMax {
+			w.fail("duel", "shard %d changed its leader %d times after the last fault", s, e-before[s])
+		}
+	}
+}
+
+// whoLeads says who should lead each shard, who does, and whom every agent takes for the leader.
+func (w *world) whoLeads(owners []*node) string {
+	ordinal := func(n *node) int64 {
+		if n == nil {
+			return 0
+		}
+		return n.ordinal
+	}
+	var b strings.Builder
+	for s, owner := range owners {
+		fmt.Fprintf(&b, "shard %d is boot %d's and led by boot %d;", s, owner.ordinal, ordinal(w.leader(s)))
+		for _, n := range w.at {
+			if n != nil {
+				boot, epoch := n.lead.core.Leader(objectlog.Shard(s))
+				fmt.Fprintf(&b, " boot %d takes boot %d for its leader in epoch %d;", n.ordinal, ordinal(w.known[boot]), epoch)
+			}
+		}
+	}
+	return b.String()
+}
