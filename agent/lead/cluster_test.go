@@ -211,6 +211,20 @@ func TestTwoAgentsOfOneNameDoNotDeposeEachOtherForEver(t *testing.T) {
 	}
 }
 
+func TestTwoAgentsOfOneAddressDoNotDeposeEachOtherForEver(t *testing.T) {
+	for seed := range uint64(10) {
+		w := newWorld(t, seed, 4)
+		w.lost[[2]int{0, 1}], w.lost[[2]int{1, 0}], w.lost[[2]int{2, 1}] = true, true, true
+		for i := range 3 {
+			w.start(fmt.Sprintf("agent-%d", i))
+		}
+		w.run(3 * time.Minute)
+		if later := w.changes(10 * time.Minute); later > 0 {
+			t.Errorf("seed %d: %d changes of leader while nothing happened", seed, later)
+		}
+	}
+}
+
 func TestAgentThatCannotReachTheTableIsHandedLessAndLess(t *testing.T) {
 	for seed := range uint64(5) {
 		w := cluster(t, seed, 3, 6)

@@ -267,7 +267,7 @@ func TestTwoRefusalsThatLieApartMeanThatTheLeaderIsGone(t *testing.T) {
 	s := succession(t, false)
 	s.want("a stream ends", s.step(StreamEnded{Boot: boot(3)}), Ping{}, Ping{boot(3)})
 	s.want("a refusal", s.step(Failed{Boot: boot(3), Refused: true}), Ping{})
-	s.want("shortly before", s.pass(againAfter-1), Ping{})
+	s.want("shortly before", s.pass(20*ms-1), Ping{})
 	s.want("later", s.pass(1), Ping{}, Ping{boot(3)})
 	s.want("the second refusal", s.step(Failed{Boot: boot(3), Refused: true}), Tell{}, goneTo(0, 3))
 	if leader, epoch := s.core.Leader(0); !leader.IsZero() || epoch != 5 {
@@ -290,8 +290,16 @@ func TestAllStreamsOfALeaderThatEndMakeTwoPings(t *testing.T) {
 	s.want("another", end(1), Ping{})
 	s.want("a refusal", s.step(Failed{Boot: boot(3), Refused: true}), Ping{})
 	s.want("the third", end(2), Ping{})
-	s.want("later", s.pass(againAfter), Ping{}, Ping{boot(3)})
+	s.want("later", s.pass(20*ms), Ping{}, Ping{boot(3)})
 	s.want("the last", end(3), Ping{})
+}
+
+func TestLeaderWhosePingFailsIsPingedAtOnceAndThenLess(t *testing.T) {
+	s := succession(t, false)
+	s.want("the first", s.step(Failed{Boot: boot(3)}), Ping{}, Ping{boot(3)})
+	s.want("the second", s.step(Failed{Boot: boot(3)}), Ping{})
+	s.want("shortly before", s.pass(lease/6-1), Ping{})
+	s.want("then", s.pass(1), Ping{}, Ping{boot(3)})
 }
 
 func TestARefusalBetweenOtherFailuresMeansNothing(t *testing.T) {
@@ -299,7 +307,7 @@ func TestARefusalBetweenOtherFailuresMeansNothing(t *testing.T) {
 	for range 20 {
 		s.step(StreamEnded{Boot: boot(3)})
 		s.step(Failed{Boot: boot(3), Refused: true})
-		s.pass(againAfter)
+		s.pass(20 * ms)
 		s.step(Failed{Boot: boot(3)})
 	}
 	s.want("refusals that are not in a row", s.all, Tell{}, ranked(0, -1), ranked(0, 1), ranked(0, 0))
@@ -308,7 +316,7 @@ func TestARefusalBetweenOtherFailuresMeansNothing(t *testing.T) {
 func TestRefusalsOfALeaderThatWasNotReachedDeposeNobody(t *testing.T) {
 	s := succession(t, true)
 	s.step(Failed{Boot: boot(3), Refused: true})
-	s.pass(againAfter)
+	s.pass(20 * ms)
 	s.want("two refusals", s.step(Failed{Boot: boot(3), Refused: true}), Tell{})
 	s.want("another boot at its address", s.step(Failed{Boot: boot(3), Gone: true}), Tell{}, goneTo(0, 3))
 }
@@ -339,7 +347,7 @@ func TestBootWhoseNameANewerOneBearsIsAskedOnceMore(t *testing.T) {
 }
 
 func TestRestartedAgentTakesWhatItsFormerRunLedInItsFirstSeconds(t *testing.T) {
-	for name, after := range map[string]time.Duration{"young": time.Second, "old": youthTime} {
+	for name, after := range map[string]time.Duration{"young": time.Second, "old": 10 * time.Second} {
 		t.Run(name, func(t *testing.T) {
 			s := enter(t, 1)
 			s.step(Listed{Peers: []Peer{agent(2), agent(3), {Boot: boot(7), Name: agent(1).Name}}})
@@ -372,7 +380,8 @@ func TestOfferedAgentClaims(t *testing.T) {
 	s.want("an offer of old", s.step(Offered{Holder: boot(3), Epoch: 5}), Tell{})
 	s.want("an offer", s.step(Offered{Holder: boot(2), Epoch: 6}), Tell{}, ranked(0, 0), goneTo(0, 2))
 	s.want("nothing came of it", s.keep(3*lease, follows(2, 6, 0), follows(3, 6, 0)), Tell{}, ranked(0, -1))
-	s.step(Drain{})
+	s.want("another offer", s.step(Offered{Holder: boot(2), Epoch: 6}), Tell{}, ranked(0, 0), goneTo(0, 2))
+	s.want("drain", s.step(Drain{}), Tell{}, ranked(0, -1))
 	s.want("an offer to one that stops", s.step(Offered{Holder: boot(2), Epoch: 6}), Tell{})
 }
 
@@ -387,7 +396,7 @@ func owned(t *testing.T) *stage {
 
 func TestShardMovesToItsOwner(t *testing.T) {
 	near, far, behind, stops, nobody := follows(2, 5, 1), follows(2, 5, 1), follows(2, 4, 1), follows(2, 5, 1), follows(0, 5, 1)
-	far.Reports[0].Applied = 100 - behindMax - 1
+	far.Reports[0].Applied = 100 - 64 - 1
 	stops.Draining = true
 	late := func(s *stage) { s.pass(2 * lease) }
 	for name, c := range map[string]struct {
@@ -395,12 +404,12 @@ func TestShardMovesToItsOwner(t *testing.T) {
 		heard  Heard
 		first  time.Duration // behind the begin of the tenure; 0: not at all
 	}{
-		"near":               {heard: near, first: tenureLeases * lease},
+		"near":               {heard: near, first: 3 * lease},
 		"far behind":         {heard: far},
 		"of an older epoch":  {heard: behind},
 		"about to stop":      {heard: stops},
 		"not first":          {heard: nobody},
-		"alive since lately": {before: func(s *stage) { s.pass(tenureLeases * lease); late(s) }, heard: near, first: (tenureLeases + 3) * lease},
+		"alive since lately": {before: func(s *stage) { s.pass(3 * lease); late(s) }, heard: near, first: 6 * lease},
 		"not listed":         {before: func(s *stage) { s.listed() }, heard: near},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -418,7 +427,7 @@ func TestShardMovesToItsOwner(t *testing.T) {
 			s.want("then", s.keep(1, c.heard), HandOff{}, HandOff{0, boot(2)})
 			s.want("once", s.keep(20*lease, c.heard), HandOff{})
 			s.want("it failed", s.step(HandedOff{Err: errors.New("away")}), HandOff{})
-			s.want("shortly before the next", s.keep(tenureLeases*lease-1, c.heard), HandOff{})
+			s.want("shortly before the next", s.keep(3*lease-1, c.heard), HandOff{})
 			s.want("the next", s.keep(1, c.heard), HandOff{}, HandOff{0, boot(2)})
 		})
 	}
@@ -454,7 +463,7 @@ func TestShardsMoveOneAtATime(t *testing.T) {
 func TestReplicaThatLetGoIsRankedAnewWhenAnotherLeads(t *testing.T) {
 	for _, moved := range []bool{true, false} {
 		s := owned(t)
-		s.keep(tenureLeases*lease, follows(2, 5, 1))
+		s.keep(3*lease, follows(2, 5, 1))
 		events := []Event{HandedOff{}, Moved{Status: shardlog.Status{Role: shardlog.RoleFollowing, Epoch: 5, Applied: 100}}}
 		if moved {
 			events[0], events[1] = events[1], events[0]
@@ -470,9 +479,9 @@ func TestReplicaThatLetGoIsRankedAnewWhenAnotherLeads(t *testing.T) {
 		s.want("another leads", s.step(leading(2, 6)), Tell{}, ranked(0, 0))
 	}
 	s := owned(t)
-	s.keep(tenureLeases*lease, follows(2, 5, 1))
+	s.keep(3*lease, follows(2, 5, 1))
 	s.step(HandedOff{})
-	s.want("shortly before", s.keep(pinLeases*lease-1, follows(2, 5, 0)), Tell{})
+	s.want("shortly before", s.keep(2*lease-1, follows(2, 5, 0)), Tell{})
 	s.want("nobody leads for two leases", s.keep(1, follows(2, 5, 0)), Tell{}, ranked(0, 1))
 }
 
@@ -501,46 +510,45 @@ func TestDrainHandsOffAtOnceToTheNearest(t *testing.T) {
 }
 
 func TestAtMostEightReplicasClaimAtATime(t *testing.T) {
-	const shards = 3 * claimsMax
-	s := enter(t, shards)
+	s := enter(t, 24)
 	first := 0
 	for _, f := range s.listed() {
 		if f, ok := f.(Tell); ok && f.Event == (shardlog.Ranked{Rank: 0}) {
 			first++
 		}
 	}
-	if first != claimsMax {
-		t.Errorf("%d replicas may claim, want %d", first, claimsMax)
+	if first != 8 {
+		t.Errorf("%d replicas may claim, want %d", first, 8)
 	}
-	for i := range objectlog.Shard(claimsMax) {
+	for i := range objectlog.Shard(8) {
 		s.want("one claims", s.step(Moved{Shard: i, Status: shardlog.Status{Role: shardlog.RoleClaiming, Epoch: 1}}), Tell{})
 	}
 	s.want("while they claim", s.pass(10*lease), Tell{})
-	s.want("one leads", s.step(Moved{Shard: 3, Status: shardlog.Status{Role: shardlog.RoleLeading, Epoch: 1, Leader: boot(1)}}), Tell{}, ranked(claimsMax, 0))
-	s.want("one halts", s.step(Moved{Shard: 4, Status: shardlog.Status{Role: shardlog.RoleHalted, Epoch: 1}}), Tell{}, ranked(claimsMax+1, 0))
+	s.want("one leads", s.step(Moved{Shard: 3, Status: shardlog.Status{Role: shardlog.RoleLeading, Epoch: 1, Leader: boot(1)}}), Tell{}, ranked(8, 0))
+	s.want("one halts", s.step(Moved{Shard: 4, Status: shardlog.Status{Role: shardlog.RoleHalted, Epoch: 1}}), Tell{}, ranked(9, 0))
 }
 
 func TestWatchersStandBackWhileEightReplicasClaim(t *testing.T) {
-	s := enter(t, claimsMax+1)
+	s := enter(t, 9)
 	s.listed(2)
 	h := Heard{Peer: agent(2)}
-	for range claimsMax + 1 {
+	for range 9 {
 		h.Reports = append(h.Reports, Report{Leads: true, Epoch: 1, Leader: boot(2)})
 	}
 	s.step(h)
-	for i := range objectlog.Shard(claimsMax + 1) {
+	for i := range objectlog.Shard(9) {
 		s.step(Moved{Shard: i, Status: shardlog.Status{Role: shardlog.RoleFollowing, Epoch: 1, Leader: boot(2)}})
 	}
 	var last []Effect
-	for i := range objectlog.Shard(claimsMax) {
+	for i := range objectlog.Shard(8) {
 		last = s.step(Moved{Shard: i, Status: shardlog.Status{Role: shardlog.RoleClaiming, Epoch: 1, Leader: boot(2)}})
 	}
-	s.want("eight claim", last, Tell{}, ranked(claimsMax, -1))
-	s.want("seven", s.step(Moved{Shard: 0, Status: shardlog.Status{Role: shardlog.RoleFollowing, Epoch: 2, Leader: boot(2)}}), Tell{}, ranked(claimsMax, 0))
+	s.want("eight claim", last, Tell{}, ranked(8, -1))
+	s.want("seven", s.step(Moved{Shard: 0, Status: shardlog.Status{Role: shardlog.RoleFollowing, Epoch: 2, Leader: boot(2)}}), Tell{}, ranked(8, 0))
 }
 
 func TestTakeOversThatComeToNothingGiveTheirPlacesBack(t *testing.T) {
-	s := enter(t, 2*claimsMax)
+	s := enter(t, 16)
 	s.listed()
 	given := 0
 	for _, f := range s.pass(lease) {
@@ -548,8 +556,8 @@ func TestTakeOversThatComeToNothingGiveTheirPlacesBack(t *testing.T) {
 			given++
 		}
 	}
-	if given != claimsMax {
-		t.Errorf("%d more may claim, want %d", given, claimsMax)
+	if given != 8 {
+		t.Errorf("%d more may claim, want %d", given, 8)
 	}
 }
 
@@ -619,6 +627,7 @@ func TestStreamsThatEndSoonAreBegunLessAndLess(t *testing.T) {
 	s.step(StreamEnded{Boot: boot(2)})
 	s.want("another epoch", s.step(leading(2, 4)), Follow{}, follow)
 	s.want("a stream of old ends", s.step(StreamEnded{Boot: boot(3)}), Follow{})
+	s.want("which is no reason", s.keep(lease, leading(2, 4)), Follow{})
 	s.want("itself", s.moved(shardlog.RoleLeading, 5, boot(1)), Follow{}, Follow{})
 	s.want("one without an address", s.moved(shardlog.RoleFollowing, 6, boot(9)), Follow{})
 }

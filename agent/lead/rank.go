@@ -100,9 +100,8 @@ func (c *Core) rankShard(s *shard, claiming int, spare *int) {
 		*spare--
 		c.at(s.granted + c.cfg.Lease)
 	}
-	if !gone.IsZero() && rank != 0 { // a former run of this agent led it
-		rank = 0
-		c.pinRank(s, 0)
+	if !gone.IsZero() {
+		rank = 0 // also where a former run of this agent led, whatever the order says
 	}
 	if rank != s.told {
 		s.told = rank

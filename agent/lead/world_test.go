@@ -29,6 +29,7 @@ type world struct {
 	items []listing
 	logs  []leaseItem
 	cut   map[[2]int]bool // from the first to the second: connections are refused
+	lost  map[[2]int]bool // likewise: another agent answers at the second one's address
 	log   []string        // everything but pings
 	told  []gone
 }
@@ -99,7 +100,7 @@ func (q *happenings) Pop() any {
 }
 
 func newWorld(t *testing.T, seed uint64, shards int) *world {
-	return &world{t: t, rng: rand.New(rand.NewPCG(seed, 1)), now: time.Second, logs: make([]leaseItem, shards), cut: map[[2]int]bool{}}
+	return &world{t: t, rng: rand.New(rand.NewPCG(seed, 1)), now: time.Second, logs: make([]leaseItem, shards), cut: map[[2]int]bool{}, lost: map[[2]int]bool{}}
 }
 
 func (w *world) after(d time.Duration, do func()) {
@@ -266,6 +267,8 @@ func (n *node) ping(m *node) {
 		switch {
 		case m.silent:
 			answer(time.Second, func() Event { return Failed{Boot: m.self.Boot} })
+		case w.lost[[2]int{n.id, m.id}]:
+			answer(hop, func() Event { return Failed{Boot: m.self.Boot, Gone: true} })
 		case m.dead || w.cut[[2]int{n.id, m.id}]:
 			refused := Failed{Boot: m.self.Boot, Refused: true}
 			for _, x := range w.nodes {
