@@ -27,10 +27,13 @@ type HashState struct {
 
 var ecma = crc64.MakeTable(crc64.ECMA)
 
+// hashBytesMax bounds what is allocated on a size that was read.
+const hashBytesMax = 256 << 20
+
 // Hash is the hash of the state. It may run beside the Core.
 func (e HashState) Hash() uint64 {
 	var sum uint64
-	head, body := []byte(nil), make([]byte, 0, e.size+e.size/8)
+	head, body := []byte(nil), make([]byte, 0, min(e.size, hashBytesMax)*9/8)
 	for i, v := range e.views {
 		body = v.Encode(body[:0])
 		head = appendBytes(head[:0], e.names[i])
