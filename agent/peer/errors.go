@@ -125,7 +125,7 @@ func ofCall(err error) error {
 	return ofRefusal(&peerv1.Refusal{Message: failed.Error()})
 }
 
-// met words what a call met instead of an agent's answer.
+// met words what a call met instead of an agent's answer. Texts are net/http's, which has no types for these; they choose words only.
 func met(err error) error {
 	dial := (*net.OpError)(nil)
 	plain := tls.RecordHeaderError{}
@@ -140,7 +140,8 @@ func met(err error) error {
 		return fmt.Errorf("found an HTTP/1.1 server, not a Splashdam agent: %w", err)
 	case strings.Contains(err.Error(), "frame too large"):
 		return fmt.Errorf("found no HTTP/2, not a Splashdam agent: %w", err)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
+		strings.Contains(err.Error(), "conn could not be established"):
 		return fmt.Errorf("the connection broke before the answer: the agent stopped, or only one side uses TLS: %w", err)
 	}
 	return err

@@ -74,7 +74,7 @@ func (s *server) Follow(ctx context.Context, r *peerv1.FollowRequest, stream *co
 	_ = control.SetWriteDeadline(time.Time{}) // each message has its own
 	err = s.engine.Stream(ctx, shard, metadata.Seq(r.GetFromSeq()), func(signal agent.Signal) error {
 		return toSignal(signal, func(m *peerv1.FollowResponse) error {
-			_ = control.SetWriteDeadline(time.Now().Add(s.send))
+			_ = control.SetWriteDeadline(time.Now().Add(s.patience.message))
 			defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
 			return stream.Send(m)
 		})

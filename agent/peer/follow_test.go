@@ -99,6 +99,19 @@ func TestFootersThatAreTooManyAreLeftToTheBucket(t *testing.T) {
 	}
 }
 
+func TestEntriesThatCannotBeAreRefused(t *testing.T) {
+	for what, e := range map[string]*peerv1.FollowResponse_Entry{
+		"more commands than bytes":     {Entry: make([]byte, 100), Commands: 51},
+		"a footer behind the last":     {Entry: make([]byte, 100), Commands: 3, Footers: []*peerv1.FollowResponse_Footer{{Command: 3}}},
+		"a seq before the first":       {Seq: -1, Entry: make([]byte, 100)},
+		"all the commands of a uint32": {Entry: make([]byte, 100), Commands: 1<<32 - 1},
+	} {
+		if got, err := ofSignal(&peerv1.FollowResponse{Entries: []*peerv1.FollowResponse_Entry{e}}); err == nil {
+			t.Errorf("%s: %+v", what, got)
+		}
+	}
+}
+
 func TestAStreamEndsWithWhatEndsIt(t *testing.T) {
 	endless := func(ctx context.Context, _ objectlog.Shard, _ metadata.Seq, send func(agent.Signal) error) error {
 		for {
@@ -156,15 +169,17 @@ func TestAFollowerThatDoesNotReadIsGivenUp(t *testing.T) {
 				}
 			}
 			return nil
-		}}, 300*time.Millisecond)
+		}}, patience{request: time.Second, answer: time.Second, message: time.Second})
 	address := run(t, s)
 	c := connected(t, identity(callerBoot))
 	reading := make(chan struct{})
 	stuck := make(chan struct{})
 	over := make(chan error, 1)
+	following, stop := context.WithCancel(context.Background()) // by nothing but the leader's side
+	defer stop()
 	go func() {
 		first := true
-		over <- c.Follow(soon(t), called(address), 0, 0, func(agent.Signal) error {
+		over <- c.Follow(following, called(address), 0, 0, func(agent.Signal) error {
 			if first {
 				first = false
 				close(reading)
@@ -186,10 +201,32 @@ func TestAFollowerThatDoesNotReadIsGivenUp(t *testing.T) {
 		t.Logf("the leader's side: %v", err)
 	case <-soon(t).Done():
 		t.Error("the leader's side waits for ever")
+		stop()
 	}
 	close(stuck)
 	if err := <-over; err == nil {
 		t.Error("the slow follower heard the end as a good one")
+	}
+}
+
+// The times of a call are over long before the stream is.
+func TestAStreamOutlivesTheTimesOfACall(t *testing.T) {
+	const short = 100 * time.Millisecond
+	s := newServer(Config{}, &fake{own: identity(calledBoot), stream: func(_ context.Context, _ objectlog.Shard, _ metadata.Seq, send func(agent.Signal) error) error {
+		tick := time.NewTicker(short)
+		defer tick.Stop()
+		for range 5 {
+			if err := send(agent.Signal{}); err != nil {
+				return err
+			}
+			<-tick.C
+		}
+		return nil
+	}}, patience{request: short, answer: short, message: short})
+	heard := 0
+	err := connected(t, identity(callerBoot)).Follow(soon(t), called(run(t, s)), 0, 0, func(agent.Signal) error { heard++; return nil })
+	if err != nil || heard != 5 {
+		t.Errorf("heard %d, %v", heard, err)
 	}
 }
 

@@ -61,7 +61,7 @@ func (s *server) admit(next http.Handler) http.Handler {
 		}
 		control := http.NewResponseController(w)
 		// Errors: HTTP/2 streams support deadlines, and nothing else is served.
-		_ = control.SetWriteDeadline(time.Now().Add(answerTimeout))
+		_ = control.SetWriteDeadline(time.Now().Add(s.patience.answer))
 		c := &caller{boot: from.boot, control: control}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
 	})

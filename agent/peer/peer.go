@@ -65,29 +65,32 @@ const (
 	answerBytesMax = 64 << 20
 )
 
-const (
-	requestTimeout = 30 * time.Second // for a request to arrive as a whole
-	answerTimeout  = time.Minute      // for a unary call, its answer included
-	sendTimeout    = 10 * time.Second // in which a follower must take one message of its stream
-)
+// patience is how long the server waits for another agent.
+type patience struct {
+	request time.Duration // to arrive as a whole
+	answer  time.Duration // of a unary call to be taken, since the call began
+	message time.Duration // of a stream to be taken
+}
+
+var usual = patience{request: 30 * time.Second, answer: time.Minute, message: 10 * time.Second}
 
 // server implements the service. It keeps nothing between calls.
 type server struct {
 	engine   Engine
 	stopping context.Context // ends streams, which would keep Shutdown waiting for ever
-	send     time.Duration   // sendTimeout; shorter in tests
+	patience patience
 }
 
 // NewServer serves the engine to other agents: HTTP/2, without TLS too. With TLS it is to be started with ServeTLS, and without it answers
 // nobody. It panics on a configuration that Validate refuses.
-func NewServer(cfg Config, engine Engine) *http.Server { return newServer(cfg, engine, sendTimeout) }
+func NewServer(cfg Config, engine Engine) *http.Server { return newServer(cfg, engine, usual) }
 
-func newServer(cfg Config, engine Engine, send time.Duration) *http.Server {
+func newServer(cfg Config, engine Engine, p patience) *http.Server {
 	if err := cfg.Validate(); err != nil {
 		panic("peer: " + err.Error())
 	}
 	stopping, stop := context.WithCancel(context.Background())
-	s := &server{engine: engine, stopping: stopping, send: send}
+	s := &server{engine: engine, stopping: stopping, patience: p}
 	_, calls := peerv1connect.NewPeerServiceHandler(s, options())
 	var protocols http.Protocols
 	protocols.SetHTTP2(cfg.ServerTLS != nil)
@@ -96,7 +99,7 @@ func newServer(cfg Config, engine Engine, send time.Duration) *http.Server {
 		Handler:           s.admit(calls),
 		Protocols:         &protocols,
 		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       requestTimeout,
+		ReadTimeout:       p.request,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		HTTP2: &http.HTTP2Config{

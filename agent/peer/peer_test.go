@@ -100,7 +100,7 @@ func listen(t testing.TB, serve func(net.Listener)) string {
 
 // start serves the engine and answers its address.
 func start(t testing.TB, engine Engine) string {
-	return run(t, newServer(Config{}, engine, sendTimeout))
+	return run(t, NewServer(Config{}, engine))
 }
 
 func run(t testing.TB, s *http.Server) string {

@@ -80,7 +80,7 @@ func (s *server) Propose(ctx context.Context, r *peerv1.ProposeRequest) (*peerv1
 	}
 	answer, err := toReceipt(receipt)
 	if err != nil {
-		return nil, toWire(fmt.Errorf("%w: committed, but the answer does not cross: %w", shardlog.ErrUnknown, err))
+		return nil, toWire(fmt.Errorf("committed, but the answer does not cross: %w", err))
 	}
 	return answer, nil
 }

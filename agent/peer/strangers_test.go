@@ -9,11 +9,15 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/splashdam/splashdam/agent"
+	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
+	"github.com/splashdam/splashdam/objectlog"
 )
 
 // h2c serves the handler over HTTP/2 without TLS, as agents do.
@@ -127,26 +131,67 @@ func TestAnEmptyMessageIsNoAnswer(t *testing.T) {
 }
 
 func TestAnAgentThatNeverAnswersIsGivenUp(t *testing.T) {
-	for what, address := range map[string]string{
-		"it took the call": h2c(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }),
-		"it took the connection": accept(t, func(c net.Conn) {
-			_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
-			_, _ = io.Copy(io.Discard, c)
-		}),
-	} {
-		t.Run(what, func(t *testing.T) {
-			c := connected(t, identity(callerBoot))
-			ctx, cancel := context.WithTimeout(soon(t), 200*time.Millisecond)
-			defer cancel()
-			_, err := c.Propose(ctx, called(address), 0, oneCommand)
-			if !errors.Is(err, shardlog.ErrUnknown) {
-				t.Errorf("Propose: %v", err)
+	address := h2c(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	ctx, cancel := context.WithTimeout(soon(t), 200*time.Millisecond)
+	defer cancel()
+	for call, err := range everyCall(ctx, connected(t, identity(callerBoot)), called(address)) {
+		if err == nil || errors.Is(err, agent.ErrRefused) || errors.Is(err, agent.ErrStranger) || call == "Propose" && !errors.Is(err, shardlog.ErrUnknown) {
+			t.Errorf("%s: %v", call, err)
+		}
+	}
+}
+
+// vanishing forwards connections to the address, and from gone on takes what comes and says nothing, as a machine does whose cable is cut.
+func vanishing(t testing.TB, address string, gone *atomic.Bool) string {
+	var forwards sync.WaitGroup
+	forward := func(from, to net.Conn) {
+		defer func() {
+			_ = from.Close()
+			_ = to.Close()
+		}()
+		b := make([]byte, 16<<10)
+		for {
+			n, err := from.Read(b)
+			if err != nil {
+				return
 			}
-			for call, err := range everyCall(ctx, c, called(address)) {
-				if err == nil || errors.Is(err, agent.ErrRefused) || errors.Is(err, agent.ErrStranger) {
-					t.Errorf("%s: %v", call, err)
-				}
+			if gone.Load() {
+				continue
 			}
-		})
+			if _, err := to.Write(b[:n]); err != nil {
+				return
+			}
+		}
+	}
+	return listen(t, func(l net.Listener) {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				break
+			}
+			far, err := net.Dial("tcp", address)
+			if err != nil {
+				_ = near.Close()
+				continue
+			}
+			forwards.Go(func() { forward(near, far) })
+			forwards.Go(func() { forward(far, near) })
+		}
+		forwards.Wait()
+	})
+}
+
+func TestAMachineGoneWithoutAWordIsNoticedInSeconds(t *testing.T) {
+	var gone atomic.Bool
+	address := vanishing(t, start(t, &fake{own: identity(calledBoot),
+		propose: func(ctx context.Context, _ objectlog.Shard, _ []metadata.Command) (shardlog.Receipt, error) {
+			gone.Store(true)
+			<-ctx.Done()
+			return shardlog.Receipt{}, ctx.Err()
+		}}), &gone)
+	began := time.Now()
+	_, err := connected(t, identity(callerBoot)).Propose(soon(t), called(address), 0, oneCommand)
+	if took := time.Since(began); !errors.Is(err, shardlog.ErrUnknown) || took > pingEvery+pingTimeout+2*time.Second {
+		t.Errorf("%v after %v", err, took)
 	}
 }
