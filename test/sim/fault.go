@@ -54,6 +54,11 @@ func chooseFaults(r *rand.Rand, span time.Duration, shards int) []fault {
 	return faults
 }
 
+// chooseOutage draws the one fault of a history in which only the table is away.
+func chooseOutage(r *rand.Rand, span time.Duration) fault {
+	return fault{kind: "outage", at: between(r, span/10, span/4), lasts: between(r, time.Second, span/2)}
+}
+
 // strike makes a fault happen, and end.
 func (w *world) strike(f fault) {
 	w.after(f.at, func() {
@@ -172,7 +177,13 @@ func (w *world) outage() (undo func()) {
 		}
 	}
 	set(true)
-	return func() { set(false) }
+	began := w.changes
+	return func() {
+		set(false)
+		if w.opt.Outage {
+			w.after(claimLeases*w.set.lease, func() { w.noStorm(w.changes - began) })
+		}
+	}
 }
 
 // revive starts an agent at the place or, as long as there are not enough of them, at a free one.

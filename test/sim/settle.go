@@ -14,6 +14,8 @@ const (
 	claimLeases = 3
 	// changesMax bounds the changes of a shard's leader after the last fault: a claim, claims that crossed, and a move to its owner.
 	changesMax = 5
+	// outageChangesMax bounds them behind an outage of the table.
+	outageChangesMax = 1
 )
 
 // leader answers the live agent that leads the shard under the newest epoch; nil: none does.
@@ -111,4 +113,12 @@ func (w *world) whoLeads(owners []*node) string {
 		}
 	}
 	return b.String()
+}
+
+// noStorm: agents that could not reach the table have seen nothing of its leases, so whoever led goes on (H22).
+func (w *world) noStorm(changes int) {
+	w.stats.Storm += changes
+	if most := outageChangesMax * w.set.shards; changes > most {
+		w.fail("duel", "%d changes of leader since the table went away, %d leases after it is back", changes, claimLeases)
+	}
 }

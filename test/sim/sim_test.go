@@ -44,6 +44,12 @@ func TestDamageStopsButNeverMisleads(t *testing.T) {
 	}
 }
 
+// TestTableOutageEndsWithoutDuels: everybody loses the table for several leases and gets it back at one time.
+func TestTableOutageEndsWithoutDuels(t *testing.T) {
+	total, n := runAll(t, Options{Outage: true}, *seedsFlag/2+1)
+	t.Logf("%d changes of leader in %d histories", total.Storm, n)
+}
+
 // runAll runs seeds on all processors and explains the first that fails.
 func runAll(t *testing.T, opt Options, seeds uint64) (Stats, int) {
 	t.Helper()
@@ -107,6 +113,7 @@ func (s *Stats) add(o Stats) {
 	s.HandOffs += o.HandOffs
 	s.Compared += o.Compared
 	s.Changes += o.Changes
+	s.Storm += o.Storm
 }
 
 func (s Stats) per(n int) string {
