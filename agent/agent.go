@@ -79,6 +79,7 @@ func Open(ctx context.Context, cfg Config, bucket objectlog.Bucket, table metada
 	if cfg.Dial != nil {
 		a.leaders = newLeaders(cfg, a.presence.info, boot, a.shards, cfg.Dial(a.identity))
 		a.leaders.greeting = a.greeting
+		a.blocks.share(a.presence.info, a.leaders.live, a.leaders.peers)
 		for i := range a.shards {
 			a.shards[i].log = routed{a.shards[i].replica, objectlog.Shard(i), a.leaders}
 		}

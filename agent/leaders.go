@@ -292,7 +292,7 @@ func (l *leaders) unreachable(s objectlog.Shard) (since time.Duration, boot obje
 	return min(ago, l.mono()-t.since), t.boot, reached
 }
 
-// zoneOf answers the agents that are alive in a zone.
+// live answers the agents that are alive as far as is known here.
 func (l *leaders) live() map[objectlog.UUID]AgentInfo {
 	l.mu.Lock()
 	defer l.mu.Unlock()

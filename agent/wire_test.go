@@ -90,7 +90,11 @@ func (e end) HandOff(ctx context.Context, to AgentInfo, s objectlog.Shard, epoch
 }
 
 func (e end) ReadBlock(ctx context.Context, to AgentInfo, segment objectlog.SegmentName, extent objectlog.Extent) ([]byte, error) {
-	return nil, ErrRefused
+	a, err := e.meant(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	return a.Block(ctx, segment, extent)
 }
 
 // member is an agent of a cluster of many.
