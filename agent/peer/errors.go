@@ -142,7 +142,7 @@ func met(err error) error {
 		return fmt.Errorf("found no HTTP/2, not a Splashdam agent: %w", err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
 		strings.Contains(err.Error(), "conn could not be established"):
-		return fmt.Errorf("the connection broke before the answer: the agent stopped, or only one side uses TLS: %w", err)
+		return fmt.Errorf("the connection broke before an answer: the agent stopped, or something else is there (HTTP/1.1, or TLS on one side only): %w", err)
 	}
 	return err
 }

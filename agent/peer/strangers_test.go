@@ -95,7 +95,7 @@ func TestWhatIsNoAgentIsNamedAndNeverASuccess(t *testing.T) {
 		})), ""},
 		"a server of HTTP/1.1": {run(t, &http.Server{Handler: http.NotFoundHandler()}), "HTTP/1.1"},
 		"a server with TLS": {run(t, &http.Server{Handler: http.NotFoundHandler(), ErrorLog: quiet(),
-			TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}}}), "only one side uses TLS"},
+			TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}}}), "TLS on one side only"},
 		"a server that only accepts and closes": {accept(t, func(net.Conn) {}), ""},
 		"a server of another kind":              {accept(t, func(c net.Conn) { _, _ = io.WriteString(c, "220 mail.example ESMTP\r\n"+garbage) }), ""},
 	} {
@@ -138,6 +138,61 @@ func TestAnAgentThatNeverAnswersIsGivenUp(t *testing.T) {
 		if err == nil || errors.Is(err, agent.ErrRefused) || errors.Is(err, agent.ErrStranger) || call == "Propose" && !errors.Is(err, shardlog.ErrUnknown) {
 			t.Errorf("%s: %v", call, err)
 		}
+	}
+}
+
+func TestAnAnswerWithoutEndIsGivenUp(t *testing.T) {
+	zeros := make([]byte, 64<<10)
+	address := h2c(t, disguised(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "\x00\x7f\xff\xff\xff")
+		for r.Context().Err() == nil {
+			if _, err := w.Write(zeros); err != nil {
+				return
+			}
+		}
+	}))
+	ctx, cancel := context.WithTimeout(soon(t), 500*time.Millisecond)
+	defer cancel()
+	for call, err := range everyCall(ctx, connected(t, identity(callerBoot)), called(address)) {
+		if err == nil || call == "Propose" && !errors.Is(err, shardlog.ErrUnknown) {
+			t.Errorf("%s: %v", call, err)
+		}
+	}
+}
+
+func TestACallBeyondItsLimitIsRefused(t *testing.T) {
+	address := start(t, &fake{own: identity(calledBoot)})
+	g := greetingOf(callerBoot)
+	g.Problem = strings.Repeat("x", smallBytesMax)
+	_, err := connected(t, identity(callerBoot)).Ping(soon(t), address, g)
+	if err == nil || !strings.Contains(err.Error(), "larger than configured max") {
+		t.Error(err)
+	}
+}
+
+// A caller with the secret that sends its request byte by byte does not keep the call for ever.
+func TestACallThatNeverArrivesIsGivenUp(t *testing.T) {
+	s := newServer(Config{}, &fake{own: identity(calledBoot)}, patience{request: 100 * time.Millisecond, answer: time.Minute, message: time.Minute})
+	address := run(t, s)
+	body, write := io.Pipe()
+	defer write.Close()
+	r, err := http.NewRequestWithContext(soon(t), http.MethodPost, "http://"+address+"/splashdam.peer.v1.PeerService/Propose", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := identity(callerBoot)
+	show(r.Header, own)
+	r.Header.Set(secretHeader, secretScheme+own.Secret)
+	r.Header.Set("Content-Type", "application/proto")
+	answer, err := connected(t, own).transport.RoundTrip(r)
+	if err == nil {
+		_ = answer.Body.Close()
+		if answer.StatusCode == http.StatusOK {
+			t.Errorf("answered %s", answer.Status)
+		}
+	}
+	if r.Context().Err() != nil {
+		t.Error("the server waits for ever")
 	}
 }
 

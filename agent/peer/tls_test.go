@@ -105,7 +105,7 @@ func TestMutualTLSLetsOnlyItsOwnIn(t *testing.T) {
 		"without certificate":          {nameless, "wants a certificate"},
 		"with a certificate of others": {foreign, "wants a certificate"},
 		"trusting others only":         {stricter, "certificate signed by unknown authority"},
-		"without TLS":                  {Config{}, "only one side uses TLS"},
+		"without TLS":                  {Config{}, "TLS on one side only"},
 	} {
 		if err := ping(c.cfg); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), address) {
 			t.Errorf("%s: %v, want %q", what, err, c.want)
