@@ -38,8 +38,9 @@ func (env *environment) checkClientAddress(ctx context.Context, address, cluster
 	found, plainErr := askCluster(ctx, "http", address)
 	if plainErr != nil {
 		var err error
-		if found, err = askCluster(ctx, "https", address); err != nil {
-			found = ""
+		found, err = askCluster(ctx, "https", address)
+		if errors.Is(plainErr, errBadRequest) && errors.Is(err, http.ErrSchemeMismatch) {
+			plainErr = &strangeAnswer{plainErr.Error()} // it is what HTTP gets where HTTPS is wanted, but that is not so here
 		}
 	}
 	switch strange := (*strangeAnswer)(nil); {
@@ -60,6 +61,8 @@ func (env *environment) checkClientAddress(ctx context.Context, address, cluster
 type strangeAnswer struct{ got string }
 
 func (e *strangeAnswer) Error() string { return "got " + e.got }
+
+var errBadRequest = errors.New("HTTP 400 Bad Request")
 
 // askCluster answers the id of the cluster at an address.
 func askCluster(ctx context.Context, scheme, address string) (string, error) {
@@ -96,6 +99,8 @@ func clusterOf(res *http.Response, body []byte) (string, error) {
 	case http.StatusOK:
 	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone, http.StatusNotImplemented:
 		return "", &strangeAnswer{"HTTP " + res.Status}
+	case http.StatusBadRequest:
+		return "", errBadRequest
 	default: // of a load balancer without an agent, or one that wants to know who asks
 		return "", fmt.Errorf("got HTTP %s", res.Status)
 	}

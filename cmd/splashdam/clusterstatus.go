@@ -183,8 +183,11 @@ func (env *environment) showStatus(s clusterStatus) error {
 				continue
 			}
 			snapshot := "-"
-			if h.SnapshotSeq >= 0 {
+			switch {
+			case h.SnapshotSeq >= 0 && h.SnapshotAge != nil:
 				snapshot = fmt.Sprintf("%d (%s)", h.SnapshotSeq, agoText(h.SnapshotAge))
+			case h.SnapshotSeq >= 0:
+				snapshot = fmt.Sprint(h.SnapshotSeq)
 			}
 			rows = append(rows, []string{fmt.Sprint(h.Shard), orNone(s.names[h.Leader]), fmt.Sprint(h.Epoch), fmt.Sprint(h.AppliedSeq), fmt.Sprint(h.LagMax),
 				fmt.Sprintf("%.0f %%", 100*h.RingFill), snapshot})

@@ -61,6 +61,11 @@ func TestWrongSettingStopsWithItsNameAndTheAcceptedForm(t *testing.T) {
 		{"file absent", nil, []string{"--config", filepath.Join(dir, "none.yaml")}, []string{"none.yaml", "no such file"}},
 		{"out of range", []string{"SPLASHDAM_TIMEOUT=1h"}, nil, []string{"setting timeout: 1h0m0s: want 100ms to 10m0s"}},
 		{"metrics for everyone", []string{"SPLASHDAM_METRICS_LISTEN=0.0.0.0:9"}, nil, []string{"metrics-listen", "loopback"}},
+		{"one certificate of three", []string{"SPLASHDAM_PEER_TLS_CERT=x.pem"}, nil, []string{"peer-tls-cert, peer-tls-key, peer-tls-ca", "only peer-tls-cert", "all three or none"}},
+		{"two files of three", []string{"SPLASHDAM_PEER_TLS_KEY=x", "SPLASHDAM_PEER_TLS_CA=y"}, nil, []string{"only peer-tls-key and peer-tls-ca"}},
+		{"peer port missing", []string{"SPLASHDAM_PEER_LISTEN=127.0.0.1"}, nil, []string{"peer-listen", "host:port, such as 127.0.0.1:4512"}},
+		{"zone too long", []string{"SPLASHDAM_ZONE=" + strings.Repeat("z", 65)}, nil, []string{"setting zone", "at most 64 characters"}},
+		{"delay too long", []string{"SPLASHDAM_STOP_DELAY=10m"}, nil, []string{"setting stop-delay: 10m0s: want 0s to 5m0s"}},
 		{"two problems", []string{"SPLASHDAM_LISTEN=x", "SPLASHDAM_LOG_LEVEL=loud"}, nil, []string{"listen", "host:port", "log-level", "debug, info"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
