@@ -643,3 +643,17 @@ func TestNothingHappensForANumberOutOfRange(t *testing.T) {
 		t.Errorf("leader %v of epoch %d", leader, epoch)
 	}
 }
+
+func TestWhoDidNotTakeAShardIsHandedNothingForLonger(t *testing.T) {
+	s := owned(t)
+	s.want("the first", s.keep(3*lease, follows(2, 5, 1)), HandOff{}, HandOff{0, boot(2)})
+	s.step(HandedOff{})
+	s.moved(shardlog.RoleLeading, 6, boot(1))
+	s.want("shortly before the next", s.keep(6*lease-1, follows(2, 6, 1)), HandOff{})
+	s.want("the next", s.keep(1, follows(2, 6, 1)), HandOff{}, HandOff{0, boot(2)})
+}
+
+func TestDeposedReplicaIsToldItsRankAnew(t *testing.T) {
+	s := owned(t)
+	s.want("another leads", s.moved(shardlog.RoleFollowing, 6, boot(9)), Tell{}, ranked(0, 1))
+}
