@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the components that tests and the local stack run against, each in its own folder of .cache (or of LOCALSTACK_COMPONENTS):
 #
-#   components.sh          MinIO, ministack and dynalite
+#   components.sh          MinIO, ministack, dynalite and HAProxy
 #   components.sh all      these and dynoxide, for benchmarks; optional everywhere
 #   components.sh status   says which are there and what does not run without the others
 #
@@ -30,6 +30,7 @@ without() {
 	minio) echo "tests of the bucket on a real object store, end-to-end tests on real stores, make stack" ;;
 	ministack) echo "tests of the table on a real server, end-to-end tests on real stores, make stack" ;;
 	dynalite) echo "tests of the table on a second server, and on one that is killed" ;;
+	haproxy) echo "tests of agents behind a load balancer, make stack AGENTS=3" ;;
 	dynoxide) echo "benchmarks on a fast table server (optional)" ;;
 	esac
 }
@@ -61,7 +62,25 @@ needs() { # name, install or run
 		fi
 		;;
 	dynoxide-install) command -v cargo >/dev/null || echo "cargo" ;;
+	haproxy-install)
+		if [ -z "$(haproxy_here)" ] && ! { command -v apt-get && command -v dpkg-deb; } >/dev/null; then
+			echo "haproxy 2.4 or later on PATH (brew install haproxy, or the package of your system)"
+		fi
+		;;
 	esac
+}
+
+# haproxy_here answers a HAProxy of this machine that is new enough. A user's PATH may lack the folder that it is in.
+haproxy_here() {
+	local program
+	program=$(PATH=$PATH:/usr/local/sbin:/usr/sbin command -v haproxy) && recent "$program" && echo "$program"
+}
+
+# recent says whether this is HAProxy 2.4 or later.
+recent() {
+	local line
+	line=$("$1" -v 2>&1 | head -n 1)
+	[[ $line =~ version\ ([0-9]+)\.([0-9]+) ]] && [ $((BASH_REMATCH[1] * 100 + BASH_REMATCH[2])) -ge 204 ]
 }
 
 # The installers put a component into the folder $1 and print what goes wrong.
@@ -82,6 +101,51 @@ install_dynalite() {
 
 install_dynoxide() {
 	cargo install --quiet --locked --root "$1" dynoxide-rs --version "$version" --no-default-features --features native-sqlite,http-server,cli
+}
+
+# A HAProxy of this machine is used as it is. Else the package is unpacked here, with the libraries that this machine lacks: nothing is
+# installed, so nobody need be root. Package lists that are absent or too old are fetched, but into the folder too.
+install_haproxy() {
+	local here
+	here=$(haproxy_here)
+	if [ -n "$here" ]; then
+		ln -s "$here" "$1/haproxy"
+		return
+	fi
+	unpack_haproxy "$1" || {
+		echo "once more, with package lists of today"
+		mkdir -p "$1/apt/lists/partial"
+		apt-get update -o Dir::State::Lists="$1/apt/lists" -o Dir::Cache="$1/apt" -o APT::Sandbox::User="$(id -un)" &&
+			unpack_haproxy "$1" -o Dir::State::Lists="$1/apt/lists" -o Dir::Cache="$1/apt"
+	} || return
+	rm -rf "$1/apt" "$1"/*.deb
+	cat >"$1/haproxy" <<'END'
+#!/bin/sh
+here=$(cd "$(dirname "$0")" && pwd)
+for folder in "$here"/lib/*-linux-* "$here"/usr/lib/*-linux-*; do
+	LD_LIBRARY_PATH=$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+done
+export LD_LIBRARY_PATH
+exec "$here/usr/sbin/haproxy" "$@"
+END
+	chmod 755 "$1/haproxy"
+	recent "$1/haproxy" || {
+		echo "this is not HAProxy 2.4 or later: $("$1/haproxy" -v 2>&1 | head -n 1)"
+		rm "$1/haproxy"
+		return 1
+	}
+}
+
+# unpack_haproxy unpacks the package and all that apt would install with it. libc6 goes with the machine.
+unpack_haproxy() { # folder, options of apt-get
+	local folder=$1 packages package
+	shift
+	packages=$(apt-get install --simulate --no-install-recommends "$@" haproxy) || return
+	packages=$(awk '$1 == "Inst" && $2 != "libc6" { print $2 }' <<<"$packages")
+	[ -n "$packages" ] && (cd "$folder" && apt-get download "$@" -o APT::Sandbox::User="$(id -un)" $packages) || return
+	for package in "$folder"/*.deb; do
+		dpkg-deb -x "$package" "$folder" || return
+	done
 }
 
 temporary= watcher=
@@ -137,7 +201,7 @@ install() { # name
 
 status() {
 	local name absent incomplete=
-	for name in minio ministack dynalite dynoxide; do
+	for name in minio ministack dynalite haproxy dynoxide; do
 		facts "$name"
 		absent=$(needs "$name" run)
 		if [ ! -e "$folder/$program" ]; then
@@ -152,7 +216,7 @@ status() {
 	[ -z "$incomplete" ] || echo "'make components' installs the components, 'make components-all' the optional one too"
 }
 
-components="minio ministack dynalite"
+components="minio ministack dynalite haproxy"
 case ${1:-} in
 "") ;;
 all) components="$components dynoxide" ;;

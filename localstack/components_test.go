@@ -34,7 +34,10 @@ func TestComponentThatCannotBeHadStopsNoOther(t *testing.T) {
 		"python3": `case $2 in pip) [ "$3" = --version ] || { exit 1; } ;; esac`,
 		"node":    "",
 		// npm install --prefix FOLDER ….
-		"npm": `mkdir -p "$3/node_modules/.bin" && touch "$3/node_modules/.bin/dynalite"`,
+		"npm":      `mkdir -p "$3/node_modules/.bin" && touch "$3/node_modules/.bin/dynalite"`,
+		"haproxy":  "echo HA-Proxy version 2.3.9", // too old
+		"apt-get":  "echo no mirror >&2; exit 100",
+		"dpkg-deb": "",
 	}
 	for ci, want := range map[string]int{"CI=": 0, "CI=true": 1} {
 		folder := t.TempDir()
@@ -42,7 +45,8 @@ func TestComponentThatCannotBeHadStopsNoOther(t *testing.T) {
 		if code != want {
 			t.Errorf("with %s: exit code %d, want %d:\n%s", ci, code, want, out)
 		}
-		for _, line := range []string{"no network", "minio v0.0.0-20260212201848-7aac2a2c5b7c: NOT INSTALLED", "ministack 1.5.33: NOT INSTALLED", "dynalite 4.0.0: installed"} {
+		for _, line := range []string{"no network", "minio v0.0.0-20260212201848-7aac2a2c5b7c: NOT INSTALLED", "ministack 1.5.33: NOT INSTALLED", "dynalite 4.0.0: installed",
+			"no mirror", "haproxy 2.4-or-later: NOT INSTALLED"} {
 			if !strings.Contains(out, line) {
 				t.Errorf("with %s: %q is missing in:\n%s", ci, line, out)
 			}
@@ -65,18 +69,47 @@ func TestInstallationThatWasCutOffIsMadeAnew(t *testing.T) {
 		"python3": `case $* in *--target*) while [ "$1" != --target ]; do shift; done; mkdir "$2/ministack" && touch "$2/ministack/__main__.py" ;; esac`,
 		"node":    "",
 		"npm":     `mkdir -p "$3/node_modules/.bin" && touch "$3/node_modules/.bin/dynalite"`,
+		"haproxy": "echo HAProxy version 2.10.1-dev 2030/01/01",
 	}
-	if out, _ := components(t, folder, nil, programs, "status"); strings.Count(out, "NOT RUN: ") != 4 {
-		t.Errorf("status of four that are not there:\n%s", out)
+	if out, _ := components(t, folder, nil, programs, "status"); strings.Count(out, "NOT RUN: ") != 5 {
+		t.Errorf("status of five that are not there:\n%s", out)
 	}
-	if out, code := components(t, folder, []string{"CI=true"}, programs); code != 0 || strings.Count(out, ": installed in ") != 3 {
+	if out, code := components(t, folder, []string{"CI=true"}, programs); code != 0 || strings.Count(out, ": installed in ") != 4 {
 		t.Errorf("exit code %d:\n%s", code, out)
 	}
-	if out, _ := components(t, folder, nil, programs, "status"); strings.Count(out, ": there") != 3 || !strings.Contains(out, "dynoxide: not installed") {
-		t.Errorf("status of three that are there:\n%s", out)
+	if out, _ := components(t, folder, nil, programs, "status"); strings.Count(out, ": there") != 4 || !strings.Contains(out, "dynoxide: not installed") {
+		t.Errorf("status of four that are there:\n%s", out)
 	}
-	if out, code := components(t, folder, []string{"CI=true"}, programs); code != 0 || strings.Count(out, ": there") != 3 {
+	if out, code := components(t, folder, []string{"CI=true"}, programs); code != 0 || strings.Count(out, ": there") != 4 {
 		t.Errorf("installed again? exit code %d:\n%s", code, out)
+	}
+}
+
+func TestHAProxyIsUnpackedWithWhatTheMachineLacks(t *testing.T) {
+	folder := t.TempDir()
+	programs := map[string]string{
+		"haproxy": "exit 1",
+		"go":      "exit 1", "python3": "exit 1", "node": "exit 1", "npm": "exit 1",
+		// The lists know the package only once they are fetched.
+		"apt-get": `case $* in
+update*) for o; do case $o in Dir::State::Lists=*) touch "${o#*=}/fetched" ;; esac; done ;;
+download*) for o; do case $o in libc6) exit 1 ;; liblua | haproxy) touch "$o.deb" ;; esac; done ;;
+install*) ls "$LOCALSTACK_COMPONENTS"/.installing-haproxy.*/apt/lists/fetched >/dev/null || exit 100
+	printf 'Inst libc6 [2.36] (2.37)\nInst liblua (5.3)\nInst haproxy (2.6)\nConf haproxy (2.6)\n' ;;
+esac`,
+		"dpkg-deb": `mkdir -p "$3/usr/sbin" "$3/usr/lib/x-linux-gnu"
+case $2 in */haproxy.deb) printf '#!/bin/sh\necho "HAProxy version 2.6.1 with $LD_LIBRARY_PATH"\n' >"$3/usr/sbin/haproxy" && chmod 755 "$3/usr/sbin/haproxy" ;; esac`,
+	}
+	out, _ := components(t, folder, []string{"LD_LIBRARY_PATH="}, programs)
+	if !strings.Contains(out, "haproxy 2.4-or-later: installed") {
+		t.Fatalf("not installed:\n%s", out)
+	}
+	version, err := exec.Command(filepath.Join(folder, "haproxy-2", "haproxy"), "-v").CombinedOutput()
+	if want := "HAProxy version 2.6.1 with " + filepath.Join(folder, "haproxy-2", "usr/lib/x-linux-gnu"); err != nil || !strings.Contains(string(version), want) {
+		t.Errorf("got %q, %v; want %q", version, err, want)
+	}
+	if got := names(t, filepath.Join(folder, "haproxy-2")); !slices.Equal(got, []string{"haproxy", "usr"}) {
+		t.Errorf("in its folder: %v", got)
 	}
 }
 

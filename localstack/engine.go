@@ -49,7 +49,7 @@ func find(engine Engine) (component, error) {
 func Installed(engine Engine) error {
 	c, err := find(engine)
 	if err == nil {
-		_, err = c.on("127.0.0.1:0", "") // which looks for its interpreter
+		_, err = c.interpreter()
 	}
 	return err
 }
@@ -80,22 +80,40 @@ func componentsFolder() (string, error) {
 	}
 }
 
-// on says how to run the component on an address, its data in the folder; "" is in memory for those that can do that.
-func (c component) on(address, folder string) (Program, error) {
+// interpreter answers the program that runs the component's main file; none for one that is a program itself.
+func (c component) interpreter() (string, error) {
+	name := map[Engine]string{Ministack: "python3", Dynalite: "node"}[c.engine]
+	if name == "" {
+		return "", nil
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("%w: %s needs %s: %w", ErrMissing, c.engine, name, err)
+	}
+	return path, nil
+}
+
+// on says how to run the component on an address. An empty folder is in memory for those that can do that.
+func (c component) on(address string, cfg Config) (Program, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return Program{}, err
 	}
+	interpreter, err := c.interpreter()
+	if err != nil {
+		return Program{}, err
+	}
 	p := Program{Name: string(c.engine), Path: c.path, Endpoint: "http://" + address, Ready: answersAbsentTable, StopTimeout: stopTimeout}
+	folder := cfg.Folder
 	switch c.engine {
 	case MinIO:
 		err = c.minio(&p, address, folder)
+	case HAProxy:
+		err = c.haproxy(&p, address, cfg)
 	case Ministack:
-		err = c.ministack(&p, host, port, folder)
+		p.Path = interpreter
+		c.ministack(&p, host, port, folder)
 	case Dynalite:
-		if _, err := exec.LookPath("node"); err != nil {
-			return Program{}, fmt.Errorf("%w: dynalite needs node: %w", ErrMissing, err)
-		}
 		// Tables are ready, and gone, at once instead of after half a second.
 		p.Args = []string{"--host", host, "--port", port, "--createTableMs", "0", "--deleteTableMs", "0", "--updateTableMs", "0"}
 		if folder != "" {
@@ -126,17 +144,12 @@ func (c component) minio(p *Program, address, folder string) error {
 	return nil
 }
 
-func (c component) ministack(p *Program, host, port, folder string) error {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		return fmt.Errorf("%w: ministack needs python3: %w", ErrMissing, err)
-	}
-	p.Path, p.Args = python, []string{"-m", "ministack"}
+func (c component) ministack(p *Program, host, port, folder string) {
+	p.Args = []string{"-m", "ministack"}
 	p.Env = []string{"PYTHONPATH=" + c.folder, "GATEWAY_PORT=" + port, "BIND_HOST=" + host, "SERVICES=dynamodb,s3"}
 	if folder != "" {
 		p.Env = append(p.Env, "PERSIST_STATE=1", "STATE_DIR="+folder, "S3_PERSIST=1", "S3_DATA_DIR="+filepath.Join(folder, "s3"))
 	}
-	return nil
 }
 
 // environment is this process's own, without what would set up a server or its interpreter differently, and with more.

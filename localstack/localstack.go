@@ -1,5 +1,5 @@
-// Package localstack starts an object store and a table server as processes of this machine, on free loopback ports, for tests and for
-// the local stack. What it starts stops with it.
+// Package localstack starts an object store, a table server and a load balancer as processes of this machine, on free loopback ports, for
+// tests and for the local stack. What it starts stops with it.
 package localstack
 
 import (
@@ -30,6 +30,7 @@ const (
 	Ministack Engine = "ministack" // table and objects, in memory
 	Dynalite  Engine = "dynalite"  // table, on disk
 	Dynoxide  Engine = "dynoxide"  // table, on disk; fast
+	HAProxy   Engine = "haproxy"   // load balancer before agents
 )
 
 // Config says what to start and where its data is.
@@ -37,8 +38,9 @@ type Config struct {
 	Engine  Engine
 	Address string // host:port on loopback; empty: a free port
 	// Folder of its data; made if absent. Ministack keeps its data in memory and saves it here on Stop. Empty: the data ends with the
-	// server.
+	// server. HAProxy has nothing to keep but its configuration.
 	Folder string
+	Agents []string // host:port each: the agents behind HAProxy, which asks GET /readyz of each
 }
 
 const (
@@ -63,8 +65,8 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		if err := os.MkdirAll(cfg.Folder, 0o755); err != nil {
 			return nil, fmt.Errorf("start %s: make its folder: %w", cfg.Engine, err)
 		}
-	case cfg.Engine == MinIO: // the only one that can't do without
-		if temporary, err = os.MkdirTemp("", "splashdam-minio-"); err != nil {
+	case cfg.Engine == MinIO || cfg.Engine == HAProxy: // these can't do without
+		if temporary, err = os.MkdirTemp("", "splashdam-"+string(cfg.Engine)+"-"); err != nil {
 			return nil, fmt.Errorf("start %s: make its folder: %w", cfg.Engine, err)
 		}
 		cfg.Folder = temporary
@@ -91,7 +93,7 @@ func startOnPort(ctx context.Context, cfg Config, installed component, temporary
 			// Else what listens there could answer for the server that could not.
 			return nil, fmt.Errorf("start %s on %s: %w", cfg.Engine, address, err)
 		}
-		program, err := installed.on(address, cfg.Folder)
+		program, err := installed.on(address, cfg)
 		if err != nil {
 			return nil, fmt.Errorf("start %s on %s: %w", cfg.Engine, address, err)
 		}

@@ -25,14 +25,23 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(localstacktest.Tests{M: m})
 }
 
-var engines = []localstack.Engine{localstack.MinIO, localstack.Ministack, localstack.Dynalite, localstack.Dynoxide}
+var engines = []localstack.Engine{localstack.MinIO, localstack.Ministack, localstack.Dynalite, localstack.Dynoxide, localstack.HAProxy}
+
+// config is the least that an engine starts with.
+func config(engine localstack.Engine) localstack.Config {
+	cfg := localstack.Config{Engine: engine}
+	if engine == localstack.HAProxy {
+		cfg.Agents = []string{"127.0.0.1:1"} // where nobody listens
+	}
+	return cfg
+}
 
 func TestEveryEngineStartsAnswersAndLeavesNothing(t *testing.T) {
 	for _, engine := range engines {
 		t.Run(string(engine), func(t *testing.T) {
 			t.Setenv("TMPDIR", t.TempDir())
 			begin := time.Now()
-			s := localstacktest.Start(t, localstack.Config{Engine: engine})
+			s := localstacktest.Start(t, config(engine))
 			t.Logf("ready after %v", time.Since(begin).Round(time.Millisecond))
 			if resp, err := http.Get(s.Endpoint); err != nil {
 				t.Error(err)
@@ -134,6 +143,11 @@ func TestMissingComponentSaysWhatToDo(t *testing.T) {
 			t.Errorf("%s: %q names not the program and what installs it", engine, text)
 		}
 	}
+	for _, engine := range engines {
+		if err := localstack.Installed(engine); !errors.Is(err, localstack.ErrMissing) {
+			t.Errorf("installed %s: got %v, want ErrMissing", engine, err)
+		}
+	}
 	if _, err := localstack.Start(t.Context(), localstack.Config{Engine: "mongo"}); err == nil || errors.Is(err, localstack.ErrMissing) {
 		t.Errorf("an unknown engine: got %v", err)
 	}
@@ -217,7 +231,7 @@ func TestStartEndsWithItsContext(t *testing.T) {
 const parentVariable = "SPLASHDAM_LOCALSTACK_PARENT"
 
 func startAndWait(engine localstack.Engine) {
-	s, err := localstack.Start(context.Background(), localstack.Config{Engine: engine})
+	s, err := localstack.Start(context.Background(), config(engine))
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)

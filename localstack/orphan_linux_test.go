@@ -18,10 +18,16 @@ import (
 )
 
 func TestEngineEndsWithTheProcessThatStartedIt(t *testing.T) {
-	// This one also says whether the engine is installed.
-	localstacktest.Start(t, localstack.Config{Engine: localstack.Ministack})
+	for _, engine := range []localstack.Engine{localstack.Ministack, localstack.HAProxy} {
+		t.Run(string(engine), func(t *testing.T) { endsWithItsParent(t, engine) })
+	}
+}
+
+func endsWithItsParent(t *testing.T, engine localstack.Engine) {
+	localstacktest.Installed(t, engine)
+	t.Setenv("TMPDIR", t.TempDir()) // what a killed parent leaves
 	parent := exec.Command(os.Args[0])
-	parent.Env = append(os.Environ(), parentVariable+"="+string(localstack.Ministack))
+	parent.Env = append(os.Environ(), parentVariable+"="+string(engine))
 	out, err := parent.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

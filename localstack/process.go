@@ -27,6 +27,7 @@ type Program struct {
 	StopTimeout time.Duration
 
 	temporary string // folder that goes with the process
+	softStop  bool   // it stops gracefully by its own signal, and at once by SIGTERM
 }
 
 // Server is one running process.
@@ -123,8 +124,12 @@ func (s *Server) Stop() error {
 	if s.process == nil {
 		return nil
 	}
+	graceful := syscall.SIGTERM
+	if s.program.softStop {
+		graceful = softStopSignal
+	}
 	// Windows knows no SIGTERM; that a process is gone already shows below.
-	if err := s.process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := s.process.Signal(graceful); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		s.Kill()
 		return fmt.Errorf("stop %s: %w; killed", s.program.Name, err)
 	}
@@ -135,7 +140,7 @@ func (s *Server) Stop() error {
 		return nil
 	case <-late.C:
 		s.Kill()
-		return fmt.Errorf("stop %s: still there %v after SIGTERM; killed%s", s.program.Name, s.program.StopTimeout, s.output)
+		return fmt.Errorf("stop %s: still there %v after %v; killed%s", s.program.Name, s.program.StopTimeout, graceful, s.output)
 	}
 }
 

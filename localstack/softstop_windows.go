@@ -1,0 +1,6 @@
+package localstack
+
+import "syscall"
+
+// softStopSignal: there is neither this signal nor HAProxy.
+const softStopSignal = syscall.SIGTERM
