@@ -138,14 +138,17 @@ func (l *leaders) dispatch(ctx context.Context, e lead.Effect) {
 	}
 }
 
-// watch tells the core how the own replica fares.
+// watch tells the core how the own replica fares. How far it has come is told a few times per lease only.
 func (l *leaders) watch(ctx context.Context, s objectlog.Shard) {
-	replica, told := l.shards[s].replica, shardlog.Status{}
-	for first := true; ctx.Err() == nil; first = false {
+	replica := l.shards[s].replica
+	var told shardlog.Status
+	var at time.Time
+	for ctx.Err() == nil {
 		changed := replica.Changed()
 		now := replica.Status()
-		if first || now.Role != told.Role || now.Epoch != told.Epoch || now.Leader != told.Leader || now.Renewed != told.Renewed {
-			told = now
+		if at.IsZero() || now.Role != told.Role || now.Epoch != told.Epoch || now.Leader != told.Leader || now.Renewed != told.Renewed ||
+			now.Applied != told.Applied && time.Since(at) > l.lease/6 {
+			told, at = now, time.Now()
 			l.post(ctx, lead.Moved{Shard: s, Status: now})
 		}
 		select {
