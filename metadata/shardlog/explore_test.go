@@ -292,7 +292,7 @@ var models = []struct {
 	{"renewal", 2, false, bounds{slots: 4, maxSeq: 0, maxEpoch: 2, every: 100, renewals: 1}},
 
 	{"resignation and more", 2, true, bounds{slots: 4, maxSeq: 2, maxEpoch: 2, every: 100, proposals: 1, resigns: 1}},
-	{"lapses, renewals and lost answers", 2, true, bounds{slots: 4, maxSeq: 2, maxEpoch: 2, every: 100, proposals: 2, lapses: 1, renewals: 1, lost: 1}},
+	{"lapses and lost answers", 2, true, bounds{slots: 4, maxSeq: 1, maxEpoch: 2, every: 100, proposals: 2, lapses: 2, lost: 1}},
 	{"renewals", 2, true, bounds{slots: 4, maxSeq: 2, maxEpoch: 2, every: 100, proposals: 1, renewals: 2}},
 	{"laps, crashes and lost answers", 1, true, bounds{slots: 2, maxSeq: 5, maxEpoch: 3, every: 100, proposals: 3, crashes: 2, lost: 1}},
 	{"snapshots torn and failed", 1, true, bounds{slots: 3, maxSeq: 6, maxEpoch: 2, every: 2, proposals: 5, crashes: 1, torn: 1, failed: 1, lateDeletes: true}},
