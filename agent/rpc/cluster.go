@@ -51,7 +51,7 @@ func agentMessage(a agent.AgentStatus) *v1.GetClusterResponse_Agent {
 	if a.Heard < 0 {
 		return out
 	}
-	out.HeardAgo, out.Draining, out.Problem = durationpb.New(a.Heard), a.Draining, a.Problem
+	out.HeardAgo, out.Draining, out.Problem = durationpb.New(a.Heard), a.Draining, oneLine(a.Problem)
 	for _, s := range a.Shards {
 		out.AppliedSeqs = append(out.AppliedSeqs, int64(s.Applied))
 	}

@@ -159,11 +159,14 @@ func (e *edge) cors(w http.ResponseWriter, r *http.Request) bool {
 // readyz says whether the agent should get requests now; the body says why not, in one line.
 func (e *edge) readyz(w http.ResponseWriter, r *http.Request) {
 	if err := e.engine.Ready(); err != nil {
-		http.Error(w, strings.ReplaceAll(e.detail(err).Message, "\n", "; "), http.StatusServiceUnavailable)
+		http.Error(w, oneLine(e.detail(err).Message), http.StatusServiceUnavailable)
 		return
 	}
 	livez(w, r)
 }
+
+// oneLine is a text of several problems in one line.
+func oneLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }
 
 // livez says that a restart would not help, which holds while this process answers at all: a store that is away comes back by itself, and a
 // shard that halted on damage would halt again.

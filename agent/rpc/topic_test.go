@@ -100,13 +100,13 @@ func TestGetClusterShowsAgentsShardsAndLimits(t *testing.T) {
 		},
 		Agents: []agent.AgentStatus{
 			{AgentInfo: agent.AgentInfo{Boot: lead, Ordinal: 1, ClientAddress: "h:1", PeerAddress: "h:2", Host: "h", Zone: "a", Version: "v1"}, Heard: 1500 * time.Millisecond, Draining: true,
-				Problem: "it rests", Shards: []agent.ShardInfo{
+				Problem: "it rests\nand sleeps", Shards: []agent.ShardInfo{
 					{Leads: true, Leader: lead, Epoch: 2, Applied: 40, Slots: 64, Used: 5, Snapshot: 38, SnapshotAge: time.Minute},
 					{Shard: 1, Leads: true, Leader: lead, Epoch: 6, Applied: 8, Slots: 64, Used: 9, SnapshotAge: time.Hour}}},
 			{AgentInfo: agent.AgentInfo{Boot: "gone", Ordinal: 2}, Heard: -1},
 		}}
 	w.want("ClusterService/GetCluster", `{}`, `{"clusterId":"00000000-0000-0000-0000-000000000001","formatLevel":1,`+
-		`"agents":[{"bootId":"`+lead+`","bootOrdinal":"1","clientAddress":"h:1","zone":"a","version":"v1","peerAddress":"h:2","host":"h","heardAgo":"1.500s","draining":true,"problem":"it rests","appliedSeqs":["40","8"]},`+
+		`"agents":[{"bootId":"`+lead+`","bootOrdinal":"1","clientAddress":"h:1","zone":"a","version":"v1","peerAddress":"h:2","host":"h","heardAgo":"1.500s","draining":true,"problem":"it rests; and sleeps","appliedSeqs":["40","8"]},`+
 		`{"bootId":"gone","bootOrdinal":"2"}],`+
 		`"shards":[{"shard":0,"leader":"`+lead+`","epoch":"2","appliedSeq":"41","ringSlots":64,"ringUsed":5,"snapshotSeq":"38","snapshotAge":"60s"},`+
 		`{"shard":1,"leader":"gone","epoch":"7","appliedSeq":"9","fault":"slot 3 is missing","ringSlots":64,"ringUsed":3,"snapshotSeq":"8"}],`+

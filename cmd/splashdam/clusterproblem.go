@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/splashdam/splashdam/client"
@@ -33,11 +34,12 @@ func problemsOf(c client.Cluster, names map[string]string) []problem {
 	places := make(map[string]string) // boots of agents that were heard, by peer address
 	for _, a := range c.Agents {
 		tell := func(what, do string) { found = append(found, problem{What: what, Do: do, Agent: a.Boot}) }
-		heard[a.Boot] = a.HeardAgo >= 0 && a.HeardAgo <= heardAgoMax
+		heard[a.Boot] = isHeard(a)
 		switch name := names[a.Boot]; {
+		case replaced(a, c.Agents):
 		case a.HeardAgo < 0:
 			tell(fmt.Sprintf("Agent %s at %s was not heard by agent %s yet", name, orNone(a.PeerAddress), names[c.AnsweredBy]),
-				"if it runs, look at its --advertise-peer and at the network between the two; if it was killed, its entry goes within two minutes")
+				"if it runs, look at its --advertise-peer, at its certificates and at the network between the two; if it was killed, its entry goes within two minutes")
 		case !heard[a.Boot]:
 			tell(fmt.Sprintf("Agent %s at %s was last heard %s", name, orNone(a.PeerAddress), agoText(secondsOf(a.HeardAgo))),
 				"if it runs, look at its machine and at the network between the two; if it was killed, its entry goes within two minutes")
@@ -55,6 +57,15 @@ func problemsOf(c client.Cluster, names map[string]string) []problem {
 		found = append(found, problemsOfShard(h, c.Agents, heard, names)...)
 	}
 	return found
+}
+
+func isHeard(a client.AgentInfo) bool { return a.HeardAgo >= 0 && a.HeardAgo <= heardAgoMax }
+
+// replaced says whether a is an earlier run of an agent: a later one answers in its place.
+func replaced(a client.AgentInfo, agents []client.AgentInfo) bool {
+	return !isHeard(a) && a.PeerAddress != "" && slices.ContainsFunc(agents, func(b client.AgentInfo) bool {
+		return isHeard(b) && b.Ordinal > a.Ordinal && b.PeerAddress == a.PeerAddress && b.Host == a.Host
+	})
 }
 
 func problemsOfShard(h client.ShardInfo, agents []client.AgentInfo, heard map[string]bool, names map[string]string) (found []problem) {

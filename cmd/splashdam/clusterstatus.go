@@ -3,7 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +23,7 @@ func newClusterStatus(env *environment) *cobra.Command {
 		Short: "Show agents, shards and what is wrong, with what to do",
 		Long: `Status asks one agent at --server what it knows of all agents and shards, and says in a sentence what is wrong and what to do
 about it. Agents tell each other how they are about twice a second; HEARD is how long ago the agent that answers heard of the other.
+An agent that was killed is listed for up to two minutes: as replaced once another runs in its place, as unknown until then.
 
   LAG       entries of the shard's log that the agent furthest behind has not applied yet, as far as was heard
   RING      how much of the log's place in the table holds entries behind the previous snapshot; agents slow down above 75 %
@@ -33,7 +37,7 @@ answered, also when something is wrong: see "problems" of the JSON.`,
 				if watch {
 					return env.watchStatus(cmd.Context(), c)
 				}
-				cluster, err := c.Cluster(cmd.Context())
+				cluster, err := env.askStatus(cmd.Context(), c, statusTimeout)
 				if err != nil {
 					return err
 				}
@@ -44,6 +48,45 @@ answered, also when something is wrong: see "problems" of the JSON.`,
 	cmd.Flags().BoolVar(&watch, "watch", false, "show it again every second, until interrupted")
 	addSettings(cmd, "status")
 	return cmd
+}
+
+// statusTimeout is for an agent whose table answers slowly.
+const statusTimeout = 10 * time.Second
+
+// askStatus asks an agent for the cluster. One that can't answer, since its table is away, still says what is wrong with itself.
+func (env *environment) askStatus(ctx context.Context, c *client.Client, timeout time.Duration) (client.Cluster, error) {
+	asking, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	cluster, err := c.Cluster(asking)
+	if err == nil || ctx.Err() != nil {
+		return cluster, err
+	}
+	for _, address := range strings.Split(env.config.Server, ",") {
+		if why := notReady(ctx, address); why != "" {
+			return cluster, &terminalError{op: "ask for the cluster at", object: address, cause: errors.New("the agent is not ready: " + why)}
+		}
+	}
+	return cluster, err
+}
+
+// notReady is why an agent says that it is not ready; empty: it does not.
+func notReady(ctx context.Context, address string) string {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", nil)
+	if err != nil {
+		return ""
+	}
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return ""
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<14))
+	if err != nil || res.StatusCode != http.StatusServiceUnavailable || !strings.HasPrefix(res.Header.Get("Content-Type"), "text/plain") {
+		return ""
+	}
+	return strings.TrimSpace(string(body))
 }
 
 // clusterStatus is what is printed.
@@ -61,7 +104,7 @@ type clusterStatus struct {
 type agentStatus struct {
 	Boot     string   `json:"boot"`
 	Ordinal  int64    `json:"ordinal"`
-	State    string   `json:"state"` // ready, not ready, draining or unknown
+	State    string   `json:"state"` // ready, not ready, draining, replaced or unknown
 	HeardAgo *float64 `json:"heard_ago_seconds,omitempty"`
 	Zone     string   `json:"zone"`
 	Host     string   `json:"host"`
@@ -90,7 +133,9 @@ func statusOf(c client.Cluster) clusterStatus {
 	for _, a := range c.Agents {
 		one := agentStatus{Boot: a.Boot, Ordinal: a.Ordinal, State: "ready", Zone: a.Zone, Host: a.Host, Address: a.Address, Peer: a.PeerAddress, Version: a.Version, Applied: a.Applied}
 		switch {
-		case a.HeardAgo < 0 || a.HeardAgo > heardAgoMax:
+		case replaced(a, c.Agents):
+			one.State = "replaced"
+		case !isHeard(a):
 			one.State = "unknown"
 		case a.Draining:
 			one.State = "draining"
@@ -118,7 +163,7 @@ func statusOf(c client.Cluster) clusterStatus {
 
 // lagOf is how many entries of the shard an agent is behind; false: nothing was heard of it lately.
 func lagOf(a client.AgentInfo, h client.ShardInfo) (int64, bool) {
-	if a.HeardAgo < 0 || a.HeardAgo > heardAgoMax || int(h.Shard) >= len(a.Applied) {
+	if !isHeard(a) || int(h.Shard) >= len(a.Applied) {
 		return 0, false
 	}
 	return max(0, h.AppliedSeq-a.Applied[h.Shard]), true
@@ -255,9 +300,7 @@ func (env *environment) watchStatus(ctx context.Context, c *client.Client) error
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
-		asking, cancel := context.WithTimeout(ctx, 3*watchEvery)
-		cluster, err := c.Cluster(asking)
-		cancel()
+		cluster, err := env.askStatus(ctx, c, 3*watchEvery)
 		if ctx.Err() != nil {
 			return nil
 		}

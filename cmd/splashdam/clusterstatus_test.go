@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -95,6 +97,19 @@ func TestDrainingAgentIsNoProblem(t *testing.T) {
 	}
 }
 
+func TestAgentThatWasKilledAndStartedAgainIsNoProblem(t *testing.T) {
+	cluster := wellCluster()
+	cluster.Agents = append(cluster.Agents, client.AgentInfo{Boot: "cccccccc-0000", Ordinal: 0, PeerAddress: "a:2", Host: "ha", HeardAgo: -1})
+	if s := statusOf(cluster); len(s.Problems) != 0 || s.Agents[0].State != "replaced" {
+		t.Errorf("got %+v", s)
+	}
+	cluster = wellCluster()
+	cluster.Agents = append(cluster.Agents, client.AgentInfo{Boot: "cccccccc-0000", Ordinal: 0, PeerAddress: "a:2", Host: "another", HeardAgo: -1})
+	if s := statusOf(cluster); len(s.Problems) != 1 || s.Agents[0].State != "unknown" {
+		t.Errorf("on another machine: got %+v", s)
+	}
+}
+
 func TestStatusOfALargeClusterIsOneScreen(t *testing.T) {
 	cluster := wellCluster()
 	for i := range 40 {
@@ -156,5 +171,25 @@ func TestWatchedStatusIsShownAgainUntilItIsInterrupted(t *testing.T) {
 	env := &environment{in: strings.NewReader(""), out: out, err: &bytes.Buffer{}, lookup: func() []string { return nil }}
 	if code := run(ctx, env, []string{"cluster", "status", "--watch", "-o", "json", "--server", addresses[0]}); code != exitDone || n != 2 || strings.Count(out.String(), `"cluster":`) != 2 {
 		t.Errorf("exit %d after %d times: %s", code, n, out.String())
+	}
+}
+
+func TestStatusOfAnAgentWhoseTableIsAwayIsWhatItSaysOfItself(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/readyz":
+			http.Error(w, "unavailable: heartbeat: the table does not answer", http.StatusServiceUnavailable)
+		default:
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = w.Write([]byte(`{"code":"permission_denied","message":"list agents: no answer in time"}`))
+		}
+	}))
+	defer server.Close()
+	address := server.Listener.Addr().String()
+	code, stdout, stderr, _ := runFor(t, nil, "cluster", "status", "--server", address)
+	want := "splashdam: ask for the cluster at " + address + ": the agent is not ready: unavailable: heartbeat: the table does not answer\n"
+	if code != exitFailed || stdout != "" || stderr != want {
+		t.Errorf("exit %d, %q %q, want %q", code, stdout, stderr, want)
 	}
 }
