@@ -30,15 +30,15 @@ test: ## run every test, on the real stores too where their components are insta
 	$(GO) test $(RACE) -timeout 10m $(STORES)
 	$(GO) test -timeout 10m -p 1 $(BROKERS)
 
-components: ## install MinIO and two table servers into .cache: about five minutes the first time
+components: ## install MinIO, two table servers and HAProxy into .cache: about five minutes the first time
 	./localstack/components.sh
 
 components-all: ## install dynoxide as well, a fast table server: some minutes more
 	./localstack/components.sh all
 
-stack: build components ## run MinIO, a table server and an agent, with data in ./splashdam-stack
+stack: build components ## run MinIO, a table server and an agent, with data in ./splashdam-stack; AGENTS=3: three behind HAProxy
 	$(GO) build -trimpath -o bin/stack ./localstack/stack
-	@./bin/stack $(STACK)
+	@./bin/stack $(if $(AGENTS),-agents $(AGENTS)) $(STACK)
 
 bench: ## measure the broker against the limit of this machine
 	$(GO) run ./test/bench

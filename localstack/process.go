@@ -24,6 +24,7 @@ type Program struct {
 	Endpoint    string   // http://host:port
 	Ready       func(ctx context.Context, endpoint string) error
 	Output      io.Writer // gets what the process prints; nil: only the end is kept, for errors
+	Log         io.Writer // instead of Output: gets only what it prints to its standard error
 	StopTimeout time.Duration
 
 	temporary string // folder that goes with the process
@@ -54,6 +55,9 @@ func Run(ctx context.Context, p Program) (*Server, error) {
 		cmd.Stdout = io.MultiWriter(s.output, p.Output)
 	}
 	cmd.Stderr = cmd.Stdout
+	if p.Log != nil {
+		cmd.Stderr = io.MultiWriter(s.output, p.Log)
+	}
 	// What a killed process has left running may hold the pipe of its output.
 	cmd.WaitDelay = time.Second
 

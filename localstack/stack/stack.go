@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -20,18 +22,20 @@ type stack struct {
 	binary, folder string
 	table          localstack.Engine
 
-	agentAddress, objectsAddress, tableAddress string
+	clientAddress, objectsAddress, tableAddress string
+	agentCount                                  int
 
-	out io.Writer // gets what the agent prints too
+	out io.Writer // gets what the agents print too
 
 	servers []*localstack.Server // in the order of their start
+	agents  []*localstack.Server // those of them that are agents
 }
 
 // agentStopTimeout is above the 30 s that the agent takes at most.
 const agentStopTimeout = 35 * time.Second
 
-// run starts everything, waits until running ends or one of the servers does, and stops everything, the agent first. When patient ends
-// it kills what is still there.
+// run starts everything, waits until running ends or something ends that the others can't do without, and stops everything, the agents
+// first. When patient ends it kills what is still there.
 func (s *stack) run(running, patient context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.stop(patient)) }()
 	if err := s.start(running); err != nil {
@@ -40,17 +44,32 @@ func (s *stack) run(running, patient context.Context) (err error) {
 		}
 		return err
 	}
-	ended := make(chan error, len(s.servers))
+	return s.watch(running)
+}
+
+// watch waits for the end of running, of the last agent, or of anything else.
+func (s *stack) watch(running context.Context) error {
+	type end struct {
+		server *localstack.Server
+		how    error
+	}
+	ended := make(chan end, len(s.servers))
 	waiting, cancel := context.WithCancel(running)
 	defer cancel()
 	for _, server := range s.servers {
-		go func() { ended <- server.Wait(waiting) }()
+		go func() { ended <- end{server, server.Wait(waiting)} }()
 	}
-	err = <-ended
-	if running.Err() != nil {
-		return nil // as asked
+	for left := len(s.agents); ; {
+		e := <-ended
+		if running.Err() != nil {
+			return nil // as asked
+		}
+		number := slices.Index(s.agents, e.server) + 1
+		if left--; number == 0 || left == 0 {
+			return e.how
+		}
+		fmt.Fprintf(s.out, "agent %d (pid %d) is gone; the others go on\n", number, e.server.PID)
 	}
-	return err
 }
 
 func (s *stack) start(ctx context.Context) error {
@@ -66,7 +85,7 @@ func (s *stack) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.announce(s.out, objects.Endpoint, table.Endpoint)
+	s.announceStores(s.out, objects.Endpoint, table.Endpoint)
 	stores := []string{
 		"--bucket", "s3://splashdam/?endpoint=" + objects.Endpoint,
 		"--table", "dynamodb://splashdam?endpoint=" + table.Endpoint + "&region=" + localstack.Region,
@@ -74,7 +93,7 @@ func (s *stack) start(ctx context.Context) error {
 	if err := s.initCluster(ctx, stores); err != nil {
 		return err
 	}
-	return s.startAgent(ctx, stores)
+	return s.startAgents(ctx, stores)
 }
 
 // data is the folder of this stack. Each kind of table has its own: bucket and table belong together.
@@ -107,21 +126,82 @@ func (s *stack) initCluster(ctx context.Context, stores []string) error {
 	return nil
 }
 
-func (s *stack) startAgent(ctx context.Context, stores []string) error {
-	address, err := freeOf(s.agentAddress)
+// startAgents starts one agent for clients, or several and the load balancer that clients reach them by.
+func (s *stack) startAgents(ctx context.Context, stores []string) error {
+	clients, err := freeOf(s.clientAddress)
 	if err != nil {
 		return err
 	}
-	server, err := localstack.Run(ctx, localstack.Program{
-		Name: "agent", Path: s.binary, Args: append([]string{"agent", "--listen", address}, stores...), Env: credentials,
-		Endpoint: "http://" + address, Ready: localstack.Answers("/readyz"), Output: s.out, StopTimeout: agentStopTimeout,
-	})
+	if s.agentCount == 1 {
+		err = s.startAgent(ctx, localstack.Program{Name: "agent", Output: s.out}, clients, stores)
+	} else {
+		err = s.startBalanced(ctx, clients, stores)
+	}
 	if err != nil {
 		return err
 	}
-	s.servers = append(s.servers, server)
 	fmt.Fprint(s.out, "Ctrl-C stops everything; the data stays.\n")
 	return nil
+}
+
+// startBalanced starts agents, each in a zone of its own, and the balancer before them.
+func (s *stack) startBalanced(ctx context.Context, clients string, stores []string) error {
+	if err := localstack.Installed(localstack.HAProxy); err != nil {
+		return err // before anything else is started in vain
+	}
+	fmt.Fprintf(s.out, "Starting %d agents and a load balancer\n", s.agentCount)
+	var addresses []string
+	for i := range s.agentCount {
+		address, err := freeOf(fmt.Sprintf("127.0.0.1:%d", 4521+i))
+		if err != nil {
+			return err
+		}
+		name := fmt.Sprintf("agent %d", i+1)
+		err = s.startAgent(ctx, localstack.Program{Name: name, Log: prefixed{s.out, name + ": "}}, address,
+			append([]string{"--advertise-client", clients, "--zone", zone(i)}, stores...))
+		if err != nil {
+			return err
+		}
+		addresses = append(addresses, address)
+	}
+	balancer, err := localstack.Start(ctx, localstack.Config{Engine: localstack.HAProxy, Address: clients, Agents: addresses})
+	if err != nil {
+		return err
+	}
+	s.servers = append(s.servers, balancer)
+	s.announceAgents(s.out, balancer)
+	return nil
+}
+
+// zone is that of one agent.
+func zone(i int) string { return string(rune('a' + i)) }
+
+// startAgent starts one agent at the address for clients, and waits until it is ready.
+func (s *stack) startAgent(ctx context.Context, p localstack.Program, address string, args []string) error {
+	p.Path, p.Env, p.StopTimeout = s.binary, credentials, agentStopTimeout
+	p.Args = append([]string{"agent", "--listen", address, "--peer-listen", "127.0.0.1:0"}, args...)
+	p.Endpoint, p.Ready = "http://"+address, localstack.Answers("/readyz")
+	server, err := localstack.Run(ctx, p)
+	if err != nil {
+		return err
+	}
+	s.servers, s.agents = append(s.servers, server), append(s.agents, server)
+	return nil
+}
+
+// prefixed says on each line whose it is.
+type prefixed struct {
+	w      io.Writer
+	prefix string
+}
+
+func (p prefixed) Write(b []byte) (int, error) {
+	for line := range bytes.Lines(b) {
+		if _, err := fmt.Fprintf(p.w, "%s%s", p.prefix, line); err != nil {
+			return 0, err
+		}
+	}
+	return len(b), nil
 }
 
 // freeOf is the address, or one with a free port when it is taken.

@@ -55,7 +55,7 @@ type run struct {
 }
 
 // startRun starts a stack on free ports and waits until it says how to stop it.
-func startRun(t *testing.T, table localstack.Engine, folder string) *run {
+func startRun(t *testing.T, table localstack.Engine, folder string, agents int) *run {
 	t.Helper()
 	for _, engine := range []localstack.Engine{localstack.MinIO, table} {
 		localstacktest.Installed(t, engine)
@@ -67,7 +67,7 @@ func startRun(t *testing.T, table localstack.Engine, folder string) *run {
 	defer taken.Close()
 	address := taken.Addr().String()
 	r := &run{t: t, out: &transcript{arrived: make(chan struct{}, 1)}, ended: make(chan error, 1)}
-	r.stack = &stack{binary: binary, folder: folder, table: table, agentAddress: address, objectsAddress: address, tableAddress: address, out: r.out}
+	r.stack = &stack{binary: binary, folder: folder, table: table, agentCount: agents, clientAddress: address, objectsAddress: address, tableAddress: address, out: r.out}
 	running, interrupt := context.WithCancel(context.Background())
 	patient, hurry := context.WithCancel(context.Background())
 	r.interrupt, r.hurry = interrupt, hurry
@@ -98,11 +98,11 @@ func (r *run) end() error {
 	return err
 }
 
-// splashdam runs a verb on the agent of the stack.
+// splashdam runs a verb on the agent, or on the balancer, of the stack.
 func (r *run) splashdam(stdin string, args ...string) string {
 	r.t.Helper()
-	agent := r.stack.servers[len(r.stack.servers)-1]
-	cmd := exec.Command(binary, append(args, "--server", strings.TrimPrefix(agent.Endpoint, "http://"))...)
+	last := r.stack.servers[len(r.stack.servers)-1]
+	cmd := exec.Command(binary, append(args, "--server", strings.TrimPrefix(last.Endpoint, "http://"))...)
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -138,14 +138,14 @@ func TestStackKeepsItsRecordsBetweenRuns(t *testing.T) {
 	for _, table := range []localstack.Engine{localstack.Ministack, localstack.Dynalite} {
 		t.Run(string(table), func(t *testing.T) {
 			folder := t.TempDir()
-			first := startRun(t, table, folder)
+			first := startRun(t, table, folder, 1)
 			first.splashdam("", "topic", "create", "matches", "--partitions", "3")
 			first.splashdam(`bra-arg:{"goal":"Messi","minute":23}`, "produce", "matches", "--key-separator", ":")
 			first.interrupt()
 			if err := first.end(); err != nil {
 				t.Errorf("the first run: %v\n%s", err, first.out)
 			}
-			second := startRun(t, table, folder)
+			second := startRun(t, table, folder, 1)
 			if got := second.splashdam("", "consume", "matches"); !strings.Contains(got, "Messi") {
 				t.Errorf("consumed from the second run: %q", got)
 			}
@@ -161,7 +161,7 @@ func TestStackKeepsItsRecordsBetweenRuns(t *testing.T) {
 }
 
 func TestStackEndsWithTheFirstOfItsServersThatEnds(t *testing.T) {
-	r := startRun(t, localstack.Dynalite, t.TempDir())
+	r := startRun(t, localstack.Dynalite, t.TempDir(), 1)
 	agent := r.stack.servers[2]
 	agent.Kill()
 	if err := r.end(); err == nil || !strings.Contains(err.Error(), "agent ended: signal: killed") {
@@ -169,8 +169,29 @@ func TestStackEndsWithTheFirstOfItsServersThatEnds(t *testing.T) {
 	}
 }
 
+func TestStackGoesOnWithoutAnAgentButNotWithoutTheLast(t *testing.T) {
+	localstacktest.Installed(t, localstack.HAProxy)
+	r := startRun(t, localstack.Dynalite, t.TempDir(), 2)
+	r.splashdam("", "topic", "create", "matches", "--partitions", "3")
+	r.splashdam(`bra-arg:{"goal":"Messi","minute":23}`, "produce", "matches", "--key-separator", ":")
+	first := r.stack.agents[0]
+	first.Kill()
+	gone := fmt.Sprintf("agent 1 (pid %d) is gone; the others go on", first.PID)
+	for !strings.Contains(r.out.String(), gone) {
+		<-r.out.arrived
+	}
+	r.splashdam(`fra-ger:{"goal":"Mbappé","minute":77}`, "produce", "matches", "--key-separator", ":")
+	if got := r.splashdam("", "consume", "matches"); !strings.Contains(got, "Messi") || !strings.Contains(got, "Mbappé") {
+		t.Errorf("consumed without the first agent: %q", got)
+	}
+	r.stack.agents[1].Kill()
+	if err := r.end(); err == nil || !strings.Contains(err.Error(), "agent 2 ended: signal: killed") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestSecondInterruptKillsWhatHasNotStopped(t *testing.T) {
-	r := startRun(t, localstack.Dynalite, t.TempDir())
+	r := startRun(t, localstack.Dynalite, t.TempDir(), 1)
 	objects := r.stack.servers[0]
 	if err := syscall.Kill(objects.PID, syscall.SIGSTOP); err != nil { // it will not end when asked
 		t.Fatal(err)
