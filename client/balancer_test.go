@@ -204,3 +204,36 @@ func TestAgentThatStopsIsLeftAtOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestProducerWaitsOutALoadBalancerWithoutAgents(t *testing.T) {
+	b := newBench(t, 1)
+	var mu sync.Mutex
+	pages := 0
+	b.server.Config.Handler = unreliable(b.server.Config.Handler, func(*http.Request) mishap {
+		mu.Lock()
+		defer mu.Unlock()
+		if pages++; pages <= 100 {
+			return noServer
+		}
+		return forwarded
+	})
+	p := b.producer(t, client.ProducerConfig{Partitioner: client.Manual, Unary: true})
+	exactlyOnce(t, b.fake, produceAll(t, p, 1, 10), 10)
+}
+
+func TestProducerNeverTakesAPageForARefusal(t *testing.T) {
+	b := newBench(t, 1)
+	p := b.producer(t, client.ProducerConfig{Partitioner: client.Manual, Unary: true, DeliveryTimeout: 200 * time.Millisecond})
+	if _, err := p.ProduceSync(within(t), to(0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	b.server.Config.Handler = unreliable(b.server.Config.Handler, func(*http.Request) mishap { return noServer })
+	began := time.Now()
+	_, err := p.ProduceSync(within(t), to(0, 1))
+	if took := time.Since(began); !errors.Is(err, client.ErrUnknownOutcome) || took < 200*time.Millisecond {
+		t.Errorf("after %v: %v, want an unknown outcome at the delivery timeout", took, err)
+	}
+	if err := p.Close(within(t)); err != nil {
+		t.Error(err)
+	}
+}

@@ -67,7 +67,8 @@ func TestAdvertisedClientAddressThatIsNoHTTPIsRefusedAndOneThatIsNotThereOnlyTol
 			if err != nil {
 				return
 			}
-			_, _ = conn.Write([]byte("SSH-2.0-OpenSSH_9.2\r\n"))
+			_, _ = conn.Read(make([]byte, 1<<10)) // the request
+			_, _ = conn.Write([]byte("-ERR unknown command 'GET'\r\n"))
 			conn.Close()
 		}
 	}()
