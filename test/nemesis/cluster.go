@@ -38,6 +38,7 @@ type cluster struct {
 	folder string // of logs
 	stores *stores
 	agents []*agent
+	front  *localstack.Server // the load balancer before them; nil: it is not installed, and clients go on by themselves
 	stop   context.CancelFunc
 	files  []io.Closer
 }
@@ -68,6 +69,11 @@ func newCluster(ctx context.Context, s *stores, name, folder string, agents, slo
 		if !s.peers { // the first one must lead everything: nobody passes a proposal on
 			until(ctx, startTimeout, c.someReady)
 		}
+	}
+	if c.front, err = localstack.Start(ctx, localstack.Config{Engine: localstack.HAProxy, Agents: c.links()}); errors.Is(err, localstack.ErrMissing) {
+		c.front = nil
+	} else if err != nil {
+		return nil, err
 	}
 	if !until(ctx, startTimeout, func() bool { return c.agents[0].current() != nil && c.someReady() }) {
 		return nil, fmt.Errorf("start cluster: no agent is ready: %w", c.agents[0].readyz())
@@ -194,8 +200,16 @@ func (c *cluster) played() (n int) {
 	return n
 }
 
-// addresses are those at which clients reach the agents through the links.
-func (c *cluster) addresses() []string {
+// balanced is the one address of the load balancer, where there is one, else those of all agents.
+func (c *cluster) balanced() []string {
+	if c.front == nil {
+		return c.links()
+	}
+	return []string{strings.TrimPrefix(c.front.Endpoint, "http://")}
+}
+
+// links are the addresses at which clients reach the agents by themselves.
+func (c *cluster) links() []string {
 	all := make([]string, len(c.agents))
 	for i, a := range c.agents {
 		all[i] = a.clients.Address
@@ -234,6 +248,9 @@ func (c *cluster) close() {
 		a.thaw()
 	}
 	c.stop()
+	if c.front != nil {
+		c.front.Kill() // it waits for connections that nobody ends
+	}
 	for _, a := range c.agents {
 		a.running.Wait()
 		a.clients.close()

@@ -75,7 +75,7 @@ func startLoad(ctx context.Context, c *cluster, h *history.History, seed uint64,
 	l.wg.Go(func() { l.report(l.replay(sending)) })
 	l.wg.Go(func() { l.report(l.administer(sending)) })
 	l.tail = h.Reader("tail")
-	l.reads.Go(func() { l.report(l.follow(reading, l.tail, client.Earliest(), l.c.addresses()...)) })
+	l.reads.Go(func() { l.report(l.follow(reading, l.tail, client.Earliest(), l.c.balanced()...)) })
 	l.reads.Go(func() {
 		l.report(l.follow(reading, h.Reader("tail of one agent"), client.Earliest(), l.c.agents[0].address))
 	})
@@ -89,10 +89,10 @@ func (l *load) report(err error) {
 	}
 }
 
-// client goes through the links to all agents, or to those addresses.
+// client goes through the load balancer, or to those addresses.
 func (l *load) client(addresses ...string) (*client.Client, error) {
 	if len(addresses) == 0 {
-		addresses = l.c.addresses()
+		addresses = l.c.balanced()
 	}
 	return client.New(client.Config{Addresses: addresses})
 }
@@ -112,7 +112,11 @@ func manner(n int) client.ProducerConfig {
 
 // produce sends records until ctx ends, then waits until all are decided.
 func (l *load) produce(ctx context.Context, n int) error {
-	c, err := l.client()
+	addresses := l.c.balanced()
+	if n%2 == 1 { // half of them choose among the agents by themselves
+		addresses = l.c.links()
+	}
+	c, err := l.client(addresses...)
 	if err != nil {
 		return err
 	}

@@ -149,7 +149,7 @@ func (m *topicMaker) place(ctx context.Context, i int) (string, client.Partition
 	if m.made[name] {
 		return name, client.Partition(i % registersPerTopic), nil
 	}
-	c, err := client.New(client.Config{Addresses: m.c.addresses()})
+	c, err := client.New(client.Config{Addresses: m.c.balanced()})
 	if err != nil {
 		return "", 0, err
 	}
@@ -182,7 +182,7 @@ func (s settings) register(ctx context.Context, c *cluster, topics *topicMaker, 
 	began := time.Now()
 	for n := range registerClients {
 		all.Go(func() {
-			addresses := c.addresses()
+			addresses := c.balanced()
 			if n%2 == 1 { // half of the clients each stay with one agent
 				addresses = []string{c.agents[n%len(c.agents)].clients.Address}
 			}
