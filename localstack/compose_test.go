@@ -16,7 +16,7 @@ func TestComposeFileIsValidAndOpensNothingToOthers(t *testing.T) {
 	text := string(b)
 	ports := regexp.MustCompile(`(?m)^ +ports: (.*)$`).FindAllStringSubmatch(text, -1)
 	if len(ports) != 3 || strings.Count(text, "ports:") != len(ports) {
-		t.Errorf("%d lines with ports, want one for MinIO, LocalStack and the agent", len(ports))
+		t.Errorf("%d lines with ports, want one for MinIO, LocalStack and the balancer", len(ports))
 	}
 	for _, p := range ports {
 		if !regexp.MustCompile(`^\["127\.0\.0\.1:\d+:\d+"\]$`).MatchString(p[1]) {
@@ -26,6 +26,13 @@ func TestComposeFileIsValidAndOpensNothingToOthers(t *testing.T) {
 	for _, image := range regexp.MustCompile(`(?m)^ +image: (\S+)$`).FindAllStringSubmatch(text, -1) {
 		if _, tag, ok := strings.Cut(image[1], ":"); !ok || tag == "latest" {
 			t.Errorf("image %s has no version", image[1])
+		}
+	}
+	for _, zone := range []string{"a", "b", "c"} {
+		for _, want := range []string{"\n  agent-" + zone + ":", "SPLASHDAM_ADVERTISE_PEER: agent-" + zone + ":4512\n", "SPLASHDAM_ZONE: " + zone + "\n", "\n      agent-" + zone + ": {condition: service_healthy}"} {
+			if strings.Count(text, want) != 1 {
+				t.Errorf("want %q once", want)
+			}
 		}
 	}
 	if exec.Command("docker", "compose", "version").Run() != nil {
