@@ -117,33 +117,7 @@ func TestAgentThatStopsServesUntilLoadBalancersNoticeAndHandsOn(t *testing.T) {
 	}
 	produce()
 	one.stop()
-	// Before the port is closed /readyz says no, and requests are answered all the same.
-	for seen := false; ; {
-		res, err := http.Get("http://" + one.address + "/readyz")
-		if err != nil {
-			if !seen {
-				t.Errorf("/readyz never said no: %v", err)
-			}
-			break
-		}
-		body, _ := io.ReadAll(res.Body)
-		res.Body.Close()
-		if res.StatusCode == http.StatusServiceUnavailable && !seen {
-			if seen = true; !strings.Contains(string(body), "draining") {
-				t.Errorf("got %q", body)
-			}
-			if err := createAt(ctx, one.address, "made-while-draining"); err != nil {
-				t.Errorf("a request behind the signal: %v", err)
-			}
-			// The other agent's proposals still come.
-			if conn, err := net.Dial("tcp", one.peer); err != nil {
-				t.Errorf("another agent behind the signal: %v", err)
-			} else {
-				conn.Close()
-			}
-		}
-		produce()
-	}
+	stopsGently(t, one, produce)
 	if err := one.end(t); err != nil {
 		t.Errorf("stop: %v", err)
 	}
@@ -169,6 +143,37 @@ func TestAgentThatStopsServesUntilLoadBalancersNoticeAndHandsOn(t *testing.T) {
 			conn.Close()
 			t.Errorf("%s is still open", a)
 		}
+	}
+}
+
+// stopsGently watches an agent that was told to stop until it takes no more requests: before, /readyz says no, and requests are answered all the same.
+func stopsGently(t *testing.T, s served, produce func()) {
+	t.Helper()
+	for seen := false; ; {
+		res, err := http.Get("http://" + s.address + "/readyz")
+		if err != nil {
+			if !seen {
+				t.Errorf("/readyz never said no: %v", err)
+			}
+			return
+		}
+		body, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if res.StatusCode == http.StatusServiceUnavailable && !seen {
+			if seen = true; !strings.Contains(string(body), "draining") {
+				t.Errorf("got %q", body)
+			}
+			if err := createAt(t.Context(), s.address, "made-while-draining"); err != nil {
+				t.Errorf("a request behind the signal: %v", err)
+			}
+			// The other agent's proposals still come.
+			if conn, err := net.Dial("tcp", s.peer); err != nil {
+				t.Errorf("another agent behind the signal: %v", err)
+			} else {
+				conn.Close()
+			}
+		}
+		produce()
 	}
 }
 
