@@ -150,25 +150,27 @@ func (s *stack) startBalanced(ctx context.Context, clients string, stores []stri
 		return err // before anything else is started in vain
 	}
 	fmt.Fprintf(s.out, "Starting %d agents and a load balancer\n", s.agentCount)
-	var addresses []string
-	for i := range s.agentCount {
-		address, err := freeOf(fmt.Sprintf("127.0.0.1:%d", 4521+i))
-		if err != nil {
+	addresses := make([]string, s.agentCount)
+	for i := range addresses {
+		var err error
+		if addresses[i], err = freeOf(fmt.Sprintf("127.0.0.1:%d", 4521+i)); err != nil {
 			return err
 		}
-		name := fmt.Sprintf("agent %d", i+1)
-		err = s.startAgent(ctx, localstack.Program{Name: name, Log: prefixed{s.out, name + ": "}}, address,
-			append([]string{"--advertise-client", clients, "--zone", zone(i)}, stores...))
-		if err != nil {
-			return err
-		}
-		addresses = append(addresses, address)
 	}
+	// The balancer first: an agent tries the address that it tells clients.
 	balancer, err := localstack.Start(ctx, localstack.Config{Engine: localstack.HAProxy, Address: clients, Agents: addresses})
 	if err != nil {
 		return err
 	}
 	s.servers = append(s.servers, balancer)
+	for i, address := range addresses {
+		name := fmt.Sprintf("agent %d", i+1)
+		err := s.startAgent(ctx, localstack.Program{Name: name, Log: prefixed{s.out, name + ": "}}, address,
+			append([]string{"--advertise-client", clients, "--zone", zone(i)}, stores...))
+		if err != nil {
+			return err
+		}
+	}
 	s.announceAgents(s.out, balancer)
 	return nil
 }

@@ -101,8 +101,8 @@ func (r *run) end() error {
 // splashdam runs a verb on the agent, or on the balancer, of the stack.
 func (r *run) splashdam(stdin string, args ...string) string {
 	r.t.Helper()
-	last := r.stack.servers[len(r.stack.servers)-1]
-	cmd := exec.Command(binary, append(args, "--server", strings.TrimPrefix(last.Endpoint, "http://"))...)
+	clients := r.stack.servers[2] // behind the stores
+	cmd := exec.Command(binary, append(args, "--server", strings.TrimPrefix(clients.Endpoint, "http://"))...)
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
