@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/splashdam/splashdam/client"
 	"github.com/splashdam/splashdam/localstack"
 	"github.com/splashdam/splashdam/test/faultproxy"
 )
@@ -152,6 +153,19 @@ func (a *agent) readyz() error {
 		err = errors.New(string(text))
 	}
 	return err
+}
+
+const askTimeout = time.Second
+
+// describe is the cluster as the agent says; false: it does not say.
+func (a *agent) describe(ctx context.Context) (client.Cluster, bool) {
+	one, err := client.New(client.Config{Addresses: []string{a.address}, RequestTimeout: askTimeout})
+	if err != nil {
+		return client.Cluster{}, false
+	}
+	defer one.Close()
+	info, err := one.Cluster(ctx)
+	return info, err == nil
 }
 
 func freeAddress() (string, error) {

@@ -217,25 +217,26 @@ func (c *cluster) links() []string {
 	return all
 }
 
-const askTimeout = time.Second
+// described is the cluster as the first agent says that answers; false: none does.
+func (c *cluster) described(ctx context.Context) (info client.Cluster, ok bool) {
+	for _, a := range c.agents {
+		if info, ok = a.describe(ctx); ok {
+			break
+		}
+	}
+	return info, ok
+}
 
 // leader is the agent that leads a shard, as somebody says who answers; nil: nobody does, or nobody leads.
 func (c *cluster) leader(ctx context.Context, shard int) *agent {
-	for _, asked := range c.agents {
-		one, err := client.New(client.Config{Addresses: []string{asked.address}, RequestTimeout: askTimeout})
-		if err != nil {
-			return nil
-		}
-		info, err := one.Cluster(ctx)
-		one.Close()
-		if err != nil || shard >= len(info.Shards) {
-			continue
-		}
-		for _, known := range info.Agents {
-			for _, a := range c.agents {
-				if known.Boot == info.Shards[shard].Leader && known.Address == a.address {
-					return a
-				}
+	info, ok := c.described(ctx)
+	if !ok || shard >= len(info.Shards) {
+		return nil
+	}
+	for _, known := range info.Agents {
+		for _, a := range c.agents {
+			if known.Boot == info.Shards[shard].Leader && known.Address == a.address {
+				return a
 			}
 		}
 	}

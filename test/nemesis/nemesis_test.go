@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/splashdam/splashdam/localstack"
+	"github.com/splashdam/splashdam/localstack/localstacktest"
 	"github.com/splashdam/splashdam/test/history"
 )
 
@@ -29,6 +30,8 @@ func testSettings(t *testing.T) settings {
 
 func sharedStores(t *testing.T, s settings) *stores {
 	t.Helper()
+	localstacktest.Installed(t, localstack.MinIO)
+	localstacktest.Installed(t, localstack.Engine(s.engine))
 	stores, err := startStores(t.Context(), s.engine, s.binary)
 	if err != nil {
 		t.Fatal(err)

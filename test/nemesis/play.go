@@ -171,13 +171,41 @@ func (r *round) lateEntries(lap bool) {
 		a.freeze()
 	}
 	until(r.ctx, 4*lease, func() bool { _, ok := r.h.Recovered(r.since, len(used)); return ok })
-	if lap { // of which a busy shard appends some per second
-		r.last(slotsFew * 200 * time.Millisecond)
+	if lap {
+		r.awaitLap()
 	}
 	for _, late := range a.table.ReleaseAll() {
 		r.h.Note("late: %v", late)
 	}
 	r.last(time.Second)
+}
+
+// lapMax is how long a round may wait for the rings to go round: with the fewest slots that takes some seconds.
+const lapMax = 40 * time.Second
+
+// awaitLap waits until every shard has appended more entries than a ring of the fewest slots has.
+func (r *round) awaitLap() {
+	before := r.applied()
+	done := until(r.ctx, lapMax, func() bool {
+		now := r.applied()
+		for shard, seq := range before {
+			if now[shard] <= seq+slotsFew {
+				return false
+			}
+		}
+		return len(before) == shards
+	})
+	r.h.Note("the rings went round: %t", done)
+}
+
+// applied is how many entries each shard has, as far as the agent knows that answers.
+func (r *round) applied() map[int32]int64 {
+	seqs := map[int32]int64{}
+	info, _ := r.described(r.ctx)
+	for _, s := range info.Shards {
+		seqs[s.Shard] = s.AppliedSeq
+	}
+	return seqs
 }
 
 // lateObjects holds some objects and lets them land in the middle of what follows.

@@ -27,12 +27,13 @@ const (
 	// callTimeout is when a client gives up: the outcome is unknown then.
 	callTimeout   = 10 * time.Second
 	decideTimeout = 20 * time.Second
+	progressEvery = 100
 )
 
 // registerResult counts what became of histories of one partition each.
 type registerResult struct {
 	linearizable, wrong, undecided atomic.Int64
-	ops, unknown                   atomic.Int64
+	ops, unknown, done             atomic.Int64
 }
 
 // registers plays short histories of one partition each, many at once, on one cluster with random faults, and has each decided.
@@ -69,7 +70,9 @@ func (s settings) registers(ctx context.Context, stores *stores, out io.Writer) 
 				if err != nil {
 					verdict = history.Undecided
 				}
-				res.add(verdict, ops)
+				if done := res.add(verdict, ops); done%progressEvery == 0 {
+					fmt.Fprintf(out, "%d of %d decided after %s\n", done, n, time.Since(began).Round(time.Second))
+				}
 				if verdict != history.Linearizable {
 					mu.Lock()
 					fmt.Fprintf(out, "history %d is %s (%v), logs: %s\n%s", i, verdict, err, folder, history.Explain(why))
@@ -97,7 +100,8 @@ func (s settings) registers(ctx context.Context, stores *stores, out io.Writer) 
 	return ok, errors.Join(err, ctx.Err())
 }
 
-func (r *registerResult) add(v history.Verdict, ops []history.Op) {
+// add counts a history, and answers how many there are now.
+func (r *registerResult) add(v history.Verdict, ops []history.Op) int64 {
 	switch v {
 	case history.Linearizable:
 		r.linearizable.Add(1)
@@ -112,6 +116,7 @@ func (r *registerResult) add(v history.Verdict, ops []history.Op) {
 			r.unknown.Add(1)
 		}
 	}
+	return r.done.Add(1)
 }
 
 // disturb plays random faults until ctx ends, short ones with quiet between, and heals.

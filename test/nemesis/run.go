@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/splashdam/splashdam/client"
 	"github.com/splashdam/splashdam/test/history"
 )
 
@@ -113,6 +115,7 @@ func (p plan) run(ctx context.Context, s *stores, h *history.History, name strin
 	l.reads.Wait()
 	l.tail.End(h.Due())
 	l.readThroughEach(ctx)
+	c.examine(ctx, h)
 	for _, m := range marks {
 		if took, ok := h.Recovered(m.since, len(used)); ok && took <= m.until.Sub(m.since) {
 			res.recoveries = append(res.recoveries, took)
@@ -169,5 +172,23 @@ func (l *load) readThroughEach(ctx context.Context) {
 			continue
 		}
 		r.End(due)
+	}
+}
+
+// examine looks for what agents found wrong with themselves: a shard that one has stopped, a panic.
+func (c *cluster) examine(ctx context.Context, h *history.History) {
+	for _, a := range c.agents {
+		if text, err := os.ReadFile(a.log.Name()); err != nil || bytes.Contains(text, []byte("\npanic: ")) || bytes.Contains(text, []byte("\nfatal error: ")) {
+			h.Accuse("panic", "agent %d: see %s, %v", a.index, a.log.Name(), err)
+		}
+		var info client.Cluster
+		if !until(ctx, recoveryMax, func() (ok bool) { info, ok = a.describe(ctx); return ok }) {
+			h.Accuse("broken-agent", "agent %d does not describe the cluster", a.index)
+		}
+		for _, s := range info.Shards {
+			if s.Fault != "" {
+				h.Accuse("halted-shard", "agent %d stopped shard %d: %s", a.index, s.Shard, s.Fault)
+			}
+		}
 	}
 }
