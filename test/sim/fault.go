@@ -39,7 +39,7 @@ func chooseDamage(r *rand.Rand, span time.Duration, shards int) []fault {
 
 // chooseFaults draws a history's faults: at least ten, of FAULTS.md's classes that concern the cores.
 func chooseFaults(r *rand.Rand, span time.Duration, shards int) []fault {
-	kinds := []string{"crash", "crash", "vanish", "drain", "drain", "pause", "pause", "cut", "cut", "cut", "part", "part", "refuse", "outage", "level", "loss", "twice", "late", "late",
+	kinds := []string{"crash", "crash", "vanish", "drain", "drain", "pause", "pause", "garble", "cut", "cut", "part", "part", "refuse", "outage", "level", "loss", "twice", "late", "late",
 		"storm", "slow", "clock", "fence", "crash all"}
 	faults := make([]fault, 10+r.IntN(8))
 	for i := range faults {
@@ -131,6 +131,9 @@ func (w *world) disturb(f fault) (undo func()) {
 	case "late":
 		w.noise.late = f.amount / 2
 		return func() { w.noise.late = old.late }
+	case "garble":
+		w.noise.garble = f.amount
+		return func() { w.noise.garble = old.garble }
 	case "storm":
 		w.noise.throttle = f.amount
 		return func() { w.noise.throttle = old.throttle }

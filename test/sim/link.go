@@ -32,6 +32,7 @@ type noise struct {
 	twice    float64 // delivered twice
 	late     float64 // held back for seconds: past a successor's barrier, past a lap of a small ring
 	throttle float64 // refused by the store without looking at it
+	garble   float64 // an entry of a stream is not what the leader committed
 	slow     time.Duration
 }
 

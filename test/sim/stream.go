@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/splashdam/splashdam/agent/lead"
@@ -31,6 +32,7 @@ type signal struct {
 	entries []shardlog.Committed
 	state   shardlog.Fingerprint
 	end     bool // the agent leads no more
+	garbled bool // one of the entries is not the log's
 }
 
 // follow follows a shard from a boot, in place of whom it was followed from before.
@@ -134,6 +136,9 @@ func (n *node) alive(s int) {
 func (n *node) send(s int, b *sub, sig signal) {
 	w, to := n.w, b.to
 	cut, gone, twice, late := w.links.out[n.place][to.place], w.chance(w.noise.loss), w.chance(w.noise.twice), w.chance(w.noise.late)
+	if w.noise.garble > 0 && w.chance(w.noise.garble) {
+		n.garble(s, &sig)
+	}
 	if b.broken || cut {
 		b.broken = true
 		return
@@ -160,6 +165,22 @@ func (n *node) send(s int, b *sub, sig signal) {
 	}
 }
 
+// garble puts something else in an entry's place: the newest entry of another shard, which is whole, or the entry with a bit turned.
+func (n *node) garble(s int, sig *signal) {
+	if len(sig.entries) == 0 {
+		return
+	}
+	sig.garbled, sig.entries = true, slices.Clone(sig.entries)
+	e := &sig.entries[n.w.fate.IntN(len(sig.entries))]
+	other := n.replicas[(s+1)%len(n.replicas)].tail
+	if len(other) > 0 && n.w.chance(0.5) {
+		e.Entry, e.Footers = other[len(other)-1].Entry, other[len(other)-1].Footers
+		return
+	}
+	e.Entry = slices.Clone(e.Entry)
+	e.Entry[n.w.fate.IntN(len(e.Entry))] ^= 1
+}
+
 // take gives the replica what a stream brings.
 func (n *node) take(s int, st *stream, sig signal) {
 	if sig.end {
@@ -171,7 +192,7 @@ func (n *node) take(s int, st *stream, sig signal) {
 	before := r.applied
 	n.step(s, shardlog.Followed{Leader: st.boot, Entries: sig.entries})
 	for _, e := range sig.entries {
-		if before < e.Seq && e.Seq <= r.applied {
+		if before < e.Seq && e.Seq <= r.applied && !sig.garbled {
 			r.keep(e, n.w.set.tailMax)
 		}
 	}
