@@ -141,9 +141,11 @@ func (a *agent) thaw() {
 }
 
 // readyz asks the agent whether it is ready, and why not.
-func (a *agent) readyz() error {
+func (a *agent) readyz() error { return readyz(a.address) }
+
+func readyz(address string) error {
 	c := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	r, err := c.Get("http://" + a.address + "/readyz")
+	r, err := c.Get("http://" + address + "/readyz")
 	if err != nil {
 		return err
 	}

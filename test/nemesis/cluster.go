@@ -75,10 +75,25 @@ func newCluster(ctx context.Context, s *stores, name, folder string, agents, slo
 	} else if err != nil {
 		return nil, err
 	}
-	if !until(ctx, startTimeout, func() bool { return c.agents[0].current() != nil && c.someReady() }) {
-		return nil, fmt.Errorf("start cluster: no agent is ready: %w", c.agents[0].readyz())
+	if !until(ctx, startTimeout, c.allReady) {
+		return nil, fmt.Errorf("start cluster: not every agent is ready: %w", c.agents[0].readyz())
 	}
 	return c, nil
+}
+
+// allReady says whether everybody serves that can, through the balancer too.
+func (c *cluster) allReady() bool {
+	for _, address := range c.balanced() {
+		if readyz(address) != nil && c.stores.peers {
+			return false
+		}
+	}
+	for _, a := range c.agents {
+		if a.readyz() != nil && c.stores.peers {
+			return false
+		}
+	}
+	return c.someReady()
 }
 
 func (c *cluster) someReady() bool {
