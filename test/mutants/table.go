@@ -2,16 +2,18 @@ package main
 
 // The tests that catch most: histories of three agents, small models explored whole, and the rules of single packages.
 const (
-	histories = "./test/sim -run Histories -sim.seeds 600"
-	damage    = "./test/sim -run Damage -sim.seeds 600"
-	shardlog  = "./metadata/shardlog"
-	state     = "./metadata"
-	writing   = "./agent/write"
-	objects   = "./objectlog/s3 -run PutDecides|Nobody|Cancelled"
-	hedging   = "./objectlog/hedge"
-	items     = "./metadata/dynamo -run Refusal|Throttling|CreateAll|Unknown|Applied|Requests"
-	joining   = "./agent -run Open|Prefix|Cluster|Making"
-	kills     = "./test/e2e -run Kills -records 20000"
+	histories  = "./test/sim -run Histories -sim.seeds 600"
+	damage     = "./test/sim -run Damage -sim.seeds 600"
+	shardlog   = "./metadata/shardlog"
+	state      = "./metadata"
+	writing    = "./agent/write"
+	objects    = "./objectlog/s3 -run PutDecides|Nobody|Cancelled"
+	hedging    = "./objectlog/hedge"
+	items      = "./metadata/dynamo -run Refusal|Throttling|CreateAll|Unknown|Applied|Requests"
+	leadership = "./agent/lead"
+	routing    = "./agent -run Stranger"
+	joining    = "./agent -run Open|Prefix|Cluster|Making"
+	kills      = "./test/e2e -run Kills -records 20000"
 )
 
 // mutants are the broken rules, in the order of the table of known holes.
@@ -90,6 +92,10 @@ var seconds sync.Map
 		{"\tc.armed[timerAppend] = 0\n\tc.append = a\n}\n", "\tc.armed[timerAppend] = 0\n\tc.append = a\n\told := c.tip\n\tif results, ok := c.apply(&a.entry, a.raw, a.footers); ok {\n\t\tearly.Store(a, results)\n\t\tc.tip = old\n\t}\n}\n\nvar early sync.Map\n"},
 		{"import (\n", "import (\n\t\"sync\"\n"},
 	}, histories},
+	{"H21", "a shard has no least time with a leader", "agent/lead/move.go", []edit{
+		{"s.move += tenureLeases*c.cfg.Lease + c.chance(c.cfg.Lease)", "s.move += c.chance(1)"}}, leadership},
+	{"H22", "an agent takes over everything at once behind an outage", "agent/lead/rank.go", []edit{
+		{"claimsMax = 8\n", "claimsMax = 1 << 20\n"}}, leadership},
 	{"H23a", "no slot is reserved, and a successor takes no snapshot from replay", "metadata/shardlog/append.go", []edit{
 		{"return max(1, min(16, c.slots()/4))", "return 0"},
 		{"\t\t\tc.checkpoint(true) // of the replayed state: it needs no slot\n\t\t\treturn\n", "\t\t\treturn\n"}}, histories},
@@ -104,6 +110,24 @@ var seconds sync.Map
 		{"import (\n", "import (\n\t\"time\"\n"}}, histories},
 	{"H32", "an entry of a later format is read like today's", "metadata/shardlog/codec.go", []edit{
 		{"binary.BigEndian.Uint16(b[magicBytes:]) != formatLevel:", "binary.BigEndian.Uint16(b[magicBytes:]) < formatLevel:"}}, shardlog},
+	{"L1", "a holder that refuses twice is gone for whoever finds it so", "agent/lead/rank.go", []edit{
+		{"case rank == 0 && p.refused >= 2 &&", "case p.refused >= 2 &&"}}, leadership},
+	{"L2", "refusals count against a holder that was never reached", "agent/lead/rank.go", []edit{
+		{"p.refused >= 2 && p.held[s.number] == s.epoch", "p.refused >= 2"}}, leadership},
+	{"L3", "a shard is handed off by an agent that does not lead it", "agent/lead/move.go", []edit{
+		{"if s.status.Role != shardlog.RoleLeading || s.handing ||", "if s.handing ||"}}, leadership},
+	{"L4", "a deposed leader calls the append in flight never appended", "metadata/shardlog/core.go", []edit{
+		{"unknown, never := ErrUnknown, ErrNotLeader\n", "unknown, never := ErrNotLeader, ErrNotLeader\n"}}, histories},
+	{"L5", "a leader that cannot renew its lease goes on taking proposals", "metadata/shardlog/claim.go", []edit{
+		{"\tc.armed[timerTenure] = c.confirmed + c.cfg.Lease\n", "\tc.armed[timerTenure] = c.confirmed + c.cfg.Lease<<20\n"}}, shardlog},
+	{"L6", "a follower takes what a stream brings without a look at the chain", "metadata/shardlog/ring.go", []edit{
+		{"if err := c.checkNext(n, s); err != nil {", "if err := c.checkNext(n, s); err != nil && s.id != 0 {"}}, histories},
+	{"L7", "an agent passes a proposal on", "agent/route.go", []edit{
+		{"return a.shards[s].replica.Propose(ctx, commands)", "return a.shards[s].log.Propose(ctx, commands)"}}, routing},
+	{"L8", "a successor claims without a look at the lease item", "metadata/shardlog/follow.go", []edit{
+		{"\tcase c.rank < 0 || w.since == 0:\n", "\tcase c.rank >= 0 && !holder.IsZero() && holder == c.gone:\n\t\treturn true\n\tcase c.rank < 0 || w.since == 0:\n"}}, shardlog},
+	{"L9", "a state that differs from the leader's is no reason to stop", "metadata/shardlog/fingerprint.go", []edit{
+		{"own.Hash != leader.Hash", "own.Hash != leader.Hash && false"}}, shardlog},
 	{"I1", "a segment is committed before it is stored", "agent/write/commit.go", []edit{
 		{"\ts.uploading = true\n\tc.uploads++\n", "\ts.uploading = true\n\tc.uploads++\n\ts.stored = s.encoded != nil\n"}}, writing},
 	{"I1", "the bucket says stored a moment before it is", "objectlog/file/put.go", []edit{

@@ -13,7 +13,7 @@ const (
 	// claimLeases: so long after the last fault every shard has a leader.
 	claimLeases = 3
 	// changesMax bounds the changes of a shard's leader after the last fault: a claim, claims that crossed, and a move to its owner.
-	changesMax = 5
+	changesMax = 3
 	// outageChangesMax bounds them behind an outage of the table.
 	outageChangesMax = 1
 )
