@@ -192,7 +192,7 @@ func (r running) leads() int {
 	return n
 }
 
-func eventually(t *testing.T, within time.Duration, what string, is func() bool) {
+func eventually(t testing.TB, within time.Duration, what string, is func() bool) {
 	t.Helper()
 	over, poll := time.After(within), time.NewTicker(time.Millisecond)
 	defer poll.Stop()
