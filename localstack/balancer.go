@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"text/template"
 )
@@ -19,6 +20,7 @@ type balancer struct {
 	Listen string   // host:port for clients
 	Nobody string   // host:port on loopback that only the balancer itself connects to
 	Agents []string // host:port each
+	Linux  bool     // knows TCP_USER_TIMEOUT
 }
 
 // configuration is the text of HAProxy's configuration file.
@@ -41,7 +43,7 @@ func (c component) haproxy(p *Program, address string, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	text, err := balancer{Listen: address, Nobody: nobody, Agents: cfg.Agents}.configuration()
+	text, err := balancer{Listen: address, Nobody: nobody, Agents: cfg.Agents, Linux: runtime.GOOS == "linux"}.configuration()
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -12,7 +13,7 @@ import (
 var write = flag.Bool("write", false, "write haproxy.cfg anew")
 
 // composed is the balancer of compose.yaml.
-var composed = balancer{Listen: ":4510", Nobody: "127.0.0.1:4509", Agents: []string{"agent-a:4510", "agent-b:4510", "agent-c:4510"}}
+var composed = balancer{Listen: ":4510", Nobody: "127.0.0.1:4509", Agents: []string{"agent-a:4510", "agent-b:4510", "agent-c:4510"}, Linux: true}
 
 func TestComposeFileBalancesAsEveryOtherBalancer(t *testing.T) {
 	want, err := composed.configuration()
@@ -55,7 +56,7 @@ func TestHAProxyFindsNoFaultInItsConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := balancer{Listen: "127.0.0.1:4510", Nobody: "127.0.0.1:4509", Agents: []string{"127.0.0.1:4521", "127.0.0.1:4522"}}.configuration()
+	text, err := balancer{Listen: "127.0.0.1:4510", Nobody: "127.0.0.1:4509", Agents: []string{"127.0.0.1:4521", "127.0.0.1:4522"}, Linux: runtime.GOOS == "linux"}.configuration()
 	if err != nil {
 		t.Fatal(err)
 	}
