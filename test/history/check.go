@@ -157,7 +157,8 @@ type checker struct {
 
 	sent    map[Value]sent
 	values  map[place]fact // acknowledged or read
-	where   map[Value]fact // the same the other way round
+	where   map[Value]fact // the same the other way round; the first of several
+	twins   map[fact]bool  // places of a value other than its first, without their events
 	acked   map[Value]fact
 	failed  map[Value]int
 	first   map[Value]fact // where a value was first read
@@ -168,7 +169,7 @@ type checker struct {
 
 func newChecker() *checker {
 	return &checker{sent: map[Value]sent{}, values: map[place]fact{}, where: map[Value]fact{}, acked: map[Value]fact{}, failed: map[Value]int{},
-		first: map[Value]fact{}, loose: map[int]bool{}, trimmed: map[objectlog.Partition]objectlog.Offset{}, readers: map[string]*reading{}}
+		first: map[Value]fact{}, loose: map[int]bool{}, twins: map[fact]bool{}, trimmed: map[objectlog.Partition]objectlog.Offset{}, readers: map[string]*reading{}}
 }
 
 func (c *checker) find(name string, at []int, format string, args ...any) {
@@ -250,9 +251,9 @@ func (c *checker) put(f fact) {
 	}
 	if old, ok := c.where[f.value]; !ok {
 		c.where[f.value] = f
-	} else if old.place != f.place {
+	} else if twin := (fact{f.value, f.place, 0}); old.place != f.place && !c.twins[twin] {
+		c.twins[twin] = true // told once, not by each reader
 		c.doubles = append(c.doubles, found{f.value.String(), fmt.Sprintf("%s is at %v and at %v", f.value, old.place, f.place), []int{c.sent[f.value].at, old.at, f.at}})
-		c.where[f.value] = f
 	}
 }
 

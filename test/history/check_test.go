@@ -73,7 +73,11 @@ var badHistories = []struct {
 		h.Send(0, Value{0, 4})
 		h.Ack(Value{0, 4}, 3)
 	}},
-	{"a record is there twice", "duplicate 1", func(_ *History, r *Reader) { r.one(0, 3, "0-1") }},
+	{"a record is there twice, for every reader", "duplicate 1", func(h *History, r *Reader) {
+		r.one(0, 3, "0-1")
+		other := h.Reader("other")
+		other.Read(Record{0, 0, "0-0"}, Record{0, 1, "0-1"}, Record{0, 2, "0-3"}, Record{0, 3, "0-1"})
+	}},
 	{"a record of unknown outcome is there twice", "duplicate 1", func(_ *History, r *Reader) { r.one(0, 3, "0-3") }},
 	{"an acknowledged record of a producer that is not idempotent is there twice", "duplicate 1", func(h *History, r *Reader) {
 		h.Loosen(0)
