@@ -150,7 +150,7 @@ func TestWrongAddressIsAUsageError(t *testing.T) {
 		{"secret in an address of another scheme", "gs://key:geheim@events", table, "s3://NAME"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			said := fails(t, 2, noRegion, "agent", "--listen", "127.0.0.1:0", "--bucket", c.bucket, "--table", c.table)
+			said := fails(t, 2, noRegion, "agent", "--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0", "--bucket", c.bucket, "--table", c.table)
 			says(t, said, c.want)
 			if strings.Contains(said, "geheim") {
 				t.Errorf("it shows the secret: %s", said)

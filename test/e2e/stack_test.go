@@ -41,8 +41,9 @@ func onAddresses(bucket, table string) stack {
 	return stack{
 		verb:   "agent",
 		stores: []string{"--bucket", bucket, "--table", table},
-		// What is tested here is not the economy of requests.
-		settings: []string{"--flush-rate", "200"},
+		// What is tested here is not the economy of requests. The peer address stays with the stack, so that an agent started again knows
+		// itself; a second one beside it needs another.
+		settings: []string{"--flush-rate", "200", "--stop-delay", "0s", "--peer-listen", freePort()},
 	}
 }
 

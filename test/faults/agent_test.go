@@ -46,7 +46,7 @@ type instance struct {
 // newInstance makes an agent of the cluster with an address of its own. It does not run yet.
 func (c *cluster) newInstance(t *testing.T) *instance {
 	a := &instance{t: t, address: freeAddress(t)}
-	a.args = slices.Concat([]string{"agent", "-o", "json", "--listen", a.address, "--flush-rate", flushRate, "--stop-timeout", "20s"}, c.stores())
+	a.args = slices.Concat([]string{"agent", "-o", "json", "--listen", a.address, "--peer-listen", freeAddress(t), "--stop-delay", "0s", "--flush-rate", flushRate, "--stop-timeout", "20s"}, c.stores())
 	t.Cleanup(a.crash)
 	return a
 }
