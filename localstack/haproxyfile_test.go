@@ -1,4 +1,4 @@
-package localstack
+package localstack_test
 
 import (
 	"flag"
@@ -8,19 +8,26 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/splashdam/splashdam/localstack"
+	"github.com/splashdam/splashdam/localstack/localstacktest"
 )
 
-var write = flag.Bool("write", false, "write haproxy.cfg anew")
+var writeFlag = flag.Bool("write", false, "write haproxy.cfg anew")
 
-// composed is the balancer of compose.yaml.
-var composed = balancer{Listen: ":4510", Nobody: "127.0.0.1:4509", Agents: []string{"agent-a:4510", "agent-b:4510", "agent-c:4510"}, Linux: true}
-
-func TestComposeFileBalancesAsEveryOtherBalancer(t *testing.T) {
-	want, err := composed.configuration()
+// composed is the configuration of the balancer of compose.yaml.
+func composed(t *testing.T) string {
+	t.Helper()
+	text, err := localstack.BalancerConfiguration(true, ":4510", "127.0.0.1:4509", "agent-a:4510", "agent-b:4510", "agent-c:4510")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if *write {
+	return text
+}
+
+func TestComposeFileBalancesAsEveryOtherBalancer(t *testing.T) {
+	want := composed(t)
+	if *writeFlag {
 		if err := os.WriteFile("haproxy.cfg", []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -31,10 +38,7 @@ func TestComposeFileBalancesAsEveryOtherBalancer(t *testing.T) {
 }
 
 func TestBalancerOutwaitsLongPolls(t *testing.T) {
-	text, err := composed.configuration()
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := composed(t)
 	for _, side := range []string{"client", "server", "tunnel"} {
 		found := regexp.MustCompile(`(?m)^defaults$[\s\S]*^  timeout ` + side + ` (\w+)$[\s\S]*^frontend clients$`).FindStringSubmatch(text)
 		if found == nil {
@@ -49,14 +53,12 @@ func TestBalancerOutwaitsLongPolls(t *testing.T) {
 }
 
 func TestHAProxyFindsNoFaultInItsConfiguration(t *testing.T) {
-	c, err := find(HAProxy)
-	if err != nil && os.Getenv("CI") == "" {
-		t.Skipf("NOT RUN: %v", err)
-	}
+	localstacktest.Installed(t, localstack.HAProxy)
+	program, err := localstack.ProgramOf(localstack.HAProxy)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := balancer{Listen: "127.0.0.1:4510", Nobody: "127.0.0.1:4509", Agents: []string{"127.0.0.1:4521", "127.0.0.1:4522"}, Linux: runtime.GOOS == "linux"}.configuration()
+	text, err := localstack.BalancerConfiguration(runtime.GOOS == "linux", "127.0.0.1:4510", "127.0.0.1:4509", "127.0.0.1:4521", "127.0.0.1:4522")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +67,7 @@ func TestHAProxyFindsNoFaultInItsConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	// -dW: warnings are errors.
-	if out, err := exec.Command(c.path, "-c", "-dW", "-f", file).CombinedOutput(); err != nil {
+	if out, err := exec.Command(program, "-c", "-dW", "-f", file).CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
 }
