@@ -47,7 +47,7 @@ func main() {
 	flag.IntVar(&s.agents, "agents", 3, "of each history")
 	flag.StringVar(&s.engine, "table", string(localstack.Ministack), "the table server: ministack, dynalite or dynoxide")
 	flag.IntVar(&s.parallel, "parallel", 4, "histories at once")
-	flag.StringVar(&s.fault, "fault", "all", "those whose name begins so, or all")
+	flag.StringVar(&s.fault, "fault", "all", "those whose name begins so, several with ; between, or all")
 	flag.StringVar(&s.workload, "workload", "log", "log, or register: short histories of one partition each under random faults")
 	flag.StringVar(&s.binary, "binary", "", "the splashdam to play with; empty: build it")
 	flag.StringVar(&s.out, "out", "", "folder for logs; empty: a temporary one")
@@ -101,8 +101,11 @@ func (s settings) run(ctx context.Context) (ok bool, err error) {
 
 func (s settings) chosen() (some []fault) {
 	for _, f := range faults() {
-		if s.fault == "all" || strings.HasPrefix(f.name, s.fault) {
-			some = append(some, f)
+		for _, name := range strings.Split(s.fault, ";") {
+			if name == "all" || strings.HasPrefix(f.name, name) {
+				some = append(some, f)
+				break
+			}
 		}
 	}
 	return some
