@@ -81,15 +81,17 @@ func (n *node) carryOutLead(f lead.Effect) {
 	}
 }
 
-// notice tells the core, a moment later, how a replica fares. What moves on meanwhile is told once.
+// notice tells the core, a moment later, how a replica fares. What moves on meanwhile is told once; how far the replica has come, a few times per
+// lease.
 func (n *node) notice(s int, status shardlog.Status) {
 	r := n.replicas[s]
-	if r.noticing || status.Role == r.told.Role && status.Epoch == r.told.Epoch && status.Leader == r.told.Leader && status.Renewed == r.told.Renewed {
+	same := status.Role == r.told.Role && status.Epoch == r.told.Epoch && status.Leader == r.told.Leader && status.Renewed == r.told.Renewed
+	if r.noticing || same && (status.Applied == r.told.Applied || n.mono()-r.toldAt <= n.w.set.lease/6) {
 		return
 	}
 	r.noticing = true
 	n.w.to(n, between(n.rng, 0, 100*time.Microsecond), func() {
-		r.noticing, r.told = false, r.core.Status(n.mono())
+		r.noticing, r.told, r.toldAt = false, r.core.Status(n.mono()), n.mono()
 		n.learn(lead.Moved{Shard: objectlog.Shard(s), Status: r.told})
 	})
 }

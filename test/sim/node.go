@@ -48,6 +48,7 @@ type replica struct {
 	currents map[uint64]func(shardlog.CurrentAnswered)
 
 	told     shardlog.Status // to the leadership's core
+	toldAt   time.Duration
 	noticing bool
 	idle     []func() // waits for the end of a tenure
 
