@@ -189,9 +189,12 @@ func (a *Agent) Ready() error {
 }
 
 // shardReady is nil when the shard can be read here and its leader be asked. While leadership changes hands that goes on: requests wait, and
-// agents that all turned clients away would only make it worse.
+// agents that all turned clients away would only make it worse. So would they where a shard is damaged and stopped at all of them: the
+// others go on.
 func (a *Agent) shardReady(n objectlog.Shard, status shardlog.Status) error {
 	switch {
+	case status.Role == shardlog.RoleHalted && a.leaders != nil && len(a.shards) > 1 && !a.leaders.anyWell(n):
+		return nil
 	case status.Role == shardlog.RoleHalted:
 		return fmt.Errorf("shard %d: %w", n, status.Fault)
 	case status.Away != nil:

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	metamem "github.com/splashdam/splashdam/metadata/mem"
+	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
 	objmem "github.com/splashdam/splashdam/objectlog/mem"
 )
@@ -52,7 +53,8 @@ func testConfig() Config {
 // running is an agent whose Run is under way.
 type running struct {
 	*Agent
-	stop func() // ends Run and waits for it; may be called twice
+	stop    func() // ends Run and waits for it; may be called twice
+	mayHalt *bool  // Run's error may be that a shard halted
 }
 
 // start opens an agent and runs it until the test ends.
@@ -78,12 +80,12 @@ func begin(t *testing.T, a *Agent) running {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
-	stopped := false
-	r := running{Agent: a, stop: func() {
+	stopped, mayHalt := false, false
+	r := running{Agent: a, mayHalt: &mayHalt, stop: func() {
 		cancel()
 		if !stopped {
 			stopped = true
-			if err := <-ended; err != nil {
+			if err := <-ended; err != nil && !(mayHalt && errors.Is(err, shardlog.ErrHalted)) {
 				t.Errorf("Run: %v", err)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/splashdam/splashdam/metadata"
 	metamem "github.com/splashdam/splashdam/metadata/mem"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
@@ -210,6 +211,79 @@ func TestClusterShowsEveryAgentAndWhatItSays(t *testing.T) {
 			want(t, "shards led", leads, 4)
 		}
 	})
+}
+
+func TestClusterIsKnownWithoutTheTable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, s, all := three(t)
+		<-time.After(time.Minute)
+		s.failTable(func(metamem.Request) metamem.Fault { return metamem.FailBefore })
+		info, err := all[1].Cluster(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(t, "agents", len(info.Agents), 3)
+		for _, a := range info.Agents {
+			want(t, "shards that agent "+a.PeerAddress+" tells of", len(a.Shards), 4)
+		}
+		<-time.After(time.Minute)
+		for _, m := range all {
+			wantNotReady(t, m.running, "table")
+		}
+		s.heal()
+		<-time.After(10 * time.Second)
+		for _, m := range all {
+			wantErr(t, "agent "+m.place+" behind the outage", m.Ready(), nil)
+		}
+	})
+}
+
+func TestDamagedShardStopsItselfAndTheOthersGoOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, s, all := three(t)
+		all[0].topic(t, "orders", 256)
+		<-time.After(time.Minute)
+		s.table.Edit(metadata.LeaseKey(2), func(i metadata.Item) (metadata.Item, bool) { return i, false })
+		<-time.After(time.Minute)
+		halted := 0
+		for _, m := range all {
+			*m.mayHalt = true
+			if m.shards[2].log.Status().Role == shardlog.RoleHalted {
+				halted++
+			}
+			for i, st := range m.shardInfos() {
+				if i != 2 && st.Fault != "" {
+					t.Errorf("agent %s: shard %d stopped too: %s", m.place, i, st.Fault)
+				}
+			}
+		}
+		if halted == 0 {
+			t.Fatal("nobody noticed that a lease item is gone")
+		}
+		ready := 0
+		for _, m := range all {
+			if m.Ready() == nil {
+				ready++
+				for _, p := range spread {
+					if r := m.produce(t, values("orders", p, "v")); r.Err != nil && metadata.ShardOf(topicID(t, m.running, "orders"), p, 4) != 2 {
+						t.Errorf("partition %d through %s: %v", p, m.place, r.Err)
+					}
+				}
+			}
+		}
+		if ready == 0 {
+			t.Error("one damaged shard took every agent away from clients")
+		}
+	})
+}
+
+func topicID(t *testing.T, r running, name string) objectlog.UUID {
+	t.Helper()
+	topic, err := r.Topic(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return topic.ID
 }
 
 func TestAddressOfAnotherAgentIsRefused(t *testing.T) {

@@ -1,10 +1,13 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -306,6 +309,25 @@ func (l *leaders) live() map[objectlog.UUID]AgentInfo {
 		}
 	}
 	return live
+}
+
+// anyWell says whether another agent that is alive has not stopped the shard.
+func (l *leaders) anyWell(s objectlog.Shard) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.core.Live() {
+		if said, ok := l.said[p.Boot]; ok && int(s) < len(said.Shards) && said.Shards[s].Fault == "" {
+			return true
+		}
+	}
+	return false
+}
+
+// known answers all agents that were listed or heard, in the order of their ordinals.
+func (l *leaders) known() []AgentInfo {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.SortedFunc(maps.Values(l.agents), func(a, b AgentInfo) int { return cmp.Compare(a.Ordinal, b.Ordinal) })
 }
 
 // last answers what the agent said last, and how long ago; negative: it was never heard.

@@ -29,6 +29,7 @@ const (
 	heartbeatEvery   = 10 * time.Second
 	heartbeatRetry   = time.Second // behind one that was not decided
 	heartbeatTimeout = 5 * time.Second
+	clusterTimeout   = 2 * time.Second // of a list that somebody waits for
 	// sweepEvery is how long an agent's item may stand still until the leader of shard 0 removes it. Nothing but lists of
 	// agents depends on it.
 	sweepEvery = time.Minute
@@ -224,26 +225,41 @@ type ShardInfo struct {
 	SnapshotAge time.Duration // negative: unknown to that agent
 }
 
-// Cluster describes the cluster.
+// Cluster describes the cluster. While the table does not answer, which is when people want to know, it is as this agent knows it from the others.
 func (a *Agent) Cluster(ctx context.Context) (ClusterInfo, error) {
-	const op = "describe cluster"
-	info := ClusterInfo{ID: a.keys.Cluster, FormatLevel: formatLevel}
-	items, err := a.agentItems(ctx)
-	if err != nil {
-		return info, &Error{Op: op, Cause: because(Unavailable, err)}
-	}
+	info := ClusterInfo{ID: a.keys.Cluster, FormatLevel: formatLevel, Self: a.identity.Boot, Shards: a.shardInfos()}
 	if a.cfg.AutoCreate {
 		info.AutoPartitions = a.cfg.AutoPartitions
 	}
-	info.Self, info.Shards = a.identity.Boot, a.shardInfos()
-	for _, item := range items {
-		var one AgentInfo
-		if err := json.Unmarshal(item.Value, &one); err != nil {
-			return info, &Error{Op: op, Object: item.Key.SK, Cause: because(Unavailable, err)}
-		}
+	agents, err := a.listAgents(ctx)
+	if err != nil {
+		return info, &Error{Op: "describe cluster", Cause: because(Unavailable, err)}
+	}
+	for _, one := range agents {
 		info.Agents = append(info.Agents, a.statusOf(one))
 	}
 	return info, nil
+}
+
+func (a *Agent) listAgents(ctx context.Context) ([]AgentInfo, error) {
+	asking, cancel := context.WithTimeout(ctx, clusterTimeout)
+	defer cancel()
+	items, err := a.agentItems(asking)
+	switch {
+	case err != nil && a.leaders != nil:
+		return a.leaders.known(), nil
+	case err != nil:
+		return nil, err
+	}
+	var agents []AgentInfo
+	for _, item := range items {
+		var one AgentInfo
+		if err := json.Unmarshal(item.Value, &one); err != nil {
+			return nil, fmt.Errorf("agent's item %s: %w", item.Key.SK, err)
+		}
+		agents = append(agents, one)
+	}
+	return agents, nil
 }
 
 // statusOf puts beside an agent's item what it said last.
