@@ -4,6 +4,7 @@
 //
 //	go run ./test/nemesis                                        each fault once, two minutes each
 //	go run ./test/nemesis -histories 100 -parallel 4             each about three times
+//	go run ./test/nemesis -duration 20s -histories 1000 -within 6m   as many short ones as the time allows
 //	go run ./test/nemesis -fault 'F02 kill -9 of a leader' -seed 7 -keep
 //	go run ./test/nemesis -workload register -histories 2000     many short histories of one partition each, decided by porcupine
 //	go run ./test/nemesis -check folder/history.jsonl            judge a kept history again
@@ -31,6 +32,7 @@ type settings struct {
 	agents    int
 	engine    string
 	parallel  int
+	within    time.Duration
 	fault     string
 	workload  string
 	binary    string
@@ -47,6 +49,7 @@ func main() {
 	flag.IntVar(&s.agents, "agents", 3, "of each history")
 	flag.StringVar(&s.engine, "table", string(localstack.Ministack), "the table server: ministack, dynalite or dynoxide")
 	flag.IntVar(&s.parallel, "parallel", 4, "histories at once")
+	flag.DurationVar(&s.within, "within", 0, "no history begins later than that; 0: all are played")
 	flag.StringVar(&s.fault, "fault", "all", "those whose name begins so, several with ; between, or all")
 	flag.StringVar(&s.workload, "workload", "log", "log, or register: short histories of one partition each under random faults")
 	flag.StringVar(&s.binary, "binary", "", "the splashdam to play with; empty: build it")

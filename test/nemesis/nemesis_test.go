@@ -17,7 +17,7 @@ var (
 	faultTime = flag.Duration("nemesis.time", 4*time.Second, "how long the faults of each history last")
 	firstSeed = flag.Uint64("nemesis.seed", 1, "of the first history")
 	onTable   = flag.String("nemesis.table", string(localstack.Ministack), "the table server: ministack, dynalite or dynoxide")
-	faultName = flag.String("nemesis.fault", "F02 kill -9 of a leader;F09 agent and agent;F24;F30", "those whose name begins so, several with ; between, or all")
+	faultName = flag.String("nemesis.fault", "F02 kill -9 of a leader;F09 agent and agent, both;F30", "those whose name begins so, several with ; between, or all")
 	registers = flag.Int("nemesis.registers", 64, "histories of one partition each")
 )
 

@@ -82,7 +82,7 @@ func (s settings) registers(ctx context.Context, stores *stores, out io.Writer) 
 			}
 		})
 	}
-	for i := 0; i < n && ctx.Err() == nil; i++ {
+	for i := 0; i < n && ctx.Err() == nil && !s.late(began); i++ {
 		numbers <- i
 	}
 	close(numbers)
@@ -91,9 +91,9 @@ func (s settings) registers(ctx context.Context, stores *stores, out io.Writer) 
 	nemesis.Wait()
 	err = write(filepath.Join(folder, "faults.jsonl"), h)
 	fmt.Fprintf(out, "| histories | operations | of unknown outcome | linearizable | not | undecided | time | disturbed requests |\n|---|---|---|---|---|---|---|---|\n"+
-		"| %d | %d | %d | %d | %d | %d | %s | %d |\n", n, res.ops.Load(), res.unknown.Load(), res.linearizable.Load(), res.wrong.Load(), res.undecided.Load(),
+		"| %d | %d | %d | %d | %d | %d | %s | %d |\n", res.done.Load(), res.ops.Load(), res.unknown.Load(), res.linearizable.Load(), res.wrong.Load(), res.undecided.Load(),
 		time.Since(began).Round(time.Second), c.played())
-	ok := res.linearizable.Load() == int64(n)
+	ok := res.done.Load() > 0 && res.linearizable.Load() == res.done.Load()
 	if ok && !s.keep {
 		os.RemoveAll(folder)
 	}

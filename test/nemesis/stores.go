@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/splashdam/splashdam/localstack"
 )
@@ -80,6 +81,9 @@ func (s *stores) close() error {
 	return errors.Join(errs...)
 }
 
+// late says whether it is too late to begin another history.
+func (s settings) late(began time.Time) bool { return s.within > 0 && time.Since(began) > s.within }
+
 // play plays all histories, some at once, and says of each how it went.
 func (s settings) play(ctx context.Context, stores *stores, chosen []fault, out io.Writer) (results []result) {
 	n := s.histories
@@ -102,10 +106,7 @@ func (s settings) play(ctx context.Context, stores *stores, chosen []fault, out 
 			}
 		})
 	}
-	for i := range n {
-		if ctx.Err() != nil {
-			break
-		}
+	for began, i := time.Now(), 0; i < n && ctx.Err() == nil && !s.late(began); i++ {
 		plans <- plan{fault: chosen[i%len(chosen)], seed: s.seed + uint64(i), duration: s.duration, agents: s.agents, rate: sendEvery}
 	}
 	close(plans)
