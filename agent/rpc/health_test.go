@@ -57,6 +57,37 @@ func TestHealthAndReadinessFollowTheEngine(t *testing.T) {
 	}
 }
 
+func TestConnectionsOfAnAgentThatIsNotReadyEndWithTheirCall(t *testing.T) {
+	w := start(t)
+	answered := func() bool { // whether the connection ends
+		t.Helper()
+		r, err := http.Post(w.url+"/splashdam.v1.TopicService/ListTopics", "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+		if r.StatusCode != http.StatusOK {
+			t.Errorf("got status %d", r.StatusCode)
+		}
+		return r.Close
+	}
+	if answered() {
+		t.Error("the connection of an agent that is ready ends")
+	}
+	w.fake.mu.Lock()
+	w.fake.ready = &agent.Error{Op: "serve", Cause: agent.Unavailable}
+	w.fake.mu.Unlock()
+	over, poll := time.After(10*time.Second), time.NewTicker(10*time.Millisecond)
+	defer poll.Stop()
+	for !answered() {
+		select {
+		case <-poll.C:
+		case <-over:
+			t.Fatal("the connection of an agent that is not ready stays")
+		}
+	}
+}
+
 func TestReadinessSaysWhyNotInOneLineAndNothingAsksForARestart(t *testing.T) {
 	for _, c := range []struct {
 		ready error

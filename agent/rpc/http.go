@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -20,6 +21,9 @@ func (e *edge) around(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if e.unready() {
+			w.Header().Set("Connection", "close") // over HTTP/2 a GOAWAY: what is under way is answered, what comes next goes elsewhere
+		}
 		if e.cors(w, r) {
 			return
 		}
@@ -49,6 +53,25 @@ func (e *edge) around(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// readyEvery is how often requests find out whether the agent is ready.
+const readyEvery = 100 * time.Millisecond
+
+// readiness is what the engine said last.
+type readiness struct {
+	asked   atomic.Int64 // nanoseconds of the wall clock
+	unready atomic.Bool
+}
+
+// unready says whether clients should rather be at another agent. A load balancer learns it from /readyz, but leaves a connection that
+// exists where it is.
+func (e *edge) unready() bool {
+	now, asked := time.Now().UnixNano(), e.readiness.asked.Load()
+	if (now-asked > int64(readyEvery) || now < asked) && e.readiness.asked.CompareAndSwap(asked, now) {
+		e.readiness.unready.Store(e.engine.Ready() != nil)
+	}
+	return e.readiness.unready.Load()
 }
 
 const reflectionPrefix = "/grpc.reflection."

@@ -89,11 +89,13 @@ const (
 	sendTimeout    = 30 * time.Second // in which a client must take one message of a stream
 )
 
-// edge implements the services. It keeps nothing between calls.
+// edge implements the services. It keeps nothing of a call behind its end.
 type edge struct {
 	cfg    Config
 	engine Engine
 	memory *memory
+
+	readiness readiness
 
 	heartbeat, poll, send, slow time.Duration // the constants; shorter in tests
 	taken                       int64         // takenAtLeast; more in tests
