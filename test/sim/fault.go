@@ -54,9 +54,9 @@ func chooseFaults(r *rand.Rand, span time.Duration, shards int) []fault {
 	return faults
 }
 
-// chooseOutage draws the one fault of a history in which only the table is away.
-func chooseOutage(r *rand.Rand, span time.Duration) fault {
-	return fault{kind: "outage", at: between(r, span/10, span/4), lasts: between(r, time.Second, span/2)}
+// chooseAlone draws the one fault of a history.
+func chooseAlone(r *rand.Rand, kind string, span time.Duration) fault {
+	return fault{kind: kind, at: between(r, span/3, span/2), lasts: between(r, span/10, span/3)}
 }
 
 // strike makes a fault happen, and end.
@@ -64,6 +64,12 @@ func (w *world) strike(f fault) {
 	w.after(f.at, func() {
 		w.trace("fault "+f.kind, f.place, int64(f.to), int64(f.shard))
 		w.stats.Faults++
+		if w.opt.Alone != "" {
+			if n := w.leader(0); n != nil {
+				f.place = n.place
+			}
+			w.watch(claimLeases * w.set.lease)
+		}
 		undo := w.begin(f)
 		if undo != nil {
 			w.after(min(f.lasts, w.opt.Span-w.now), undo)
@@ -183,7 +189,7 @@ func (w *world) outage() (undo func()) {
 	began := w.changes
 	return func() {
 		set(false)
-		if w.opt.Outage {
+		if w.opt.Alone != "" {
 			w.after(claimLeases*w.set.lease, func() { w.noStorm(w.changes - began) })
 		}
 	}

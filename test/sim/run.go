@@ -20,12 +20,14 @@ type Options struct {
 	Log    bool          // keep the history in words
 	Damage bool          // stored bytes are damaged too: what needs them may stop, but never mislead
 	Only   []int         // faults to keep, by index; nil: all
-	Outage bool          // nothing goes wrong but the table, which is away for several leases
+	Alone  string        // the one fault of the history, at the leader of shard 0 where it concerns an agent; empty: many
 }
 
 // Stats count what a history held.
 type Stats struct {
 	Ops, Acks, Reads, Unknown, Refused, Duplicates, Faults, Entries, Applied, Boots, Stopped, Pings, HandOffs, Compared, Changes, Storm int
+
+	Leaderless time.Duration // the longest time that a shard had no leader, behind the one fault
 }
 
 // Result is a history's outcome.
@@ -54,8 +56,8 @@ func Run(seed uint64, opt Options) Result {
 	stream := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, n)) }
 	w.fate, w.lives, w.choices = stream(1), stream(2), stream(3)
 	faults := chooseFaults(stream(4), opt.Span, 2)
-	if opt.Outage {
-		faults = []fault{chooseOutage(stream(4), opt.Span)}
+	if opt.Alone != "" {
+		faults = []fault{chooseAlone(stream(4), opt.Alone, opt.Span)}
 	}
 	if opt.Damage {
 		faults = append(faults, chooseDamage(stream(5), opt.Span, 2)...)

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/splashdam/splashdam/agent/lead"
 	"github.com/splashdam/splashdam/metadata/shardlog"
@@ -121,4 +122,23 @@ func (w *world) noStorm(changes int) {
 	if most := outageChangesMax * w.set.shards; changes > most {
 		w.fail("duel", "%d changes of leader since the table went away, %d leases after it is back", changes, claimLeases)
 	}
+}
+
+// watch notes the longest time that a shard has no leader from now on.
+func (w *world) watch(left time.Duration) {
+	const every = time.Millisecond
+	since := make([]time.Duration, w.set.shards)
+	var look func()
+	look = func() {
+		for s := range since {
+			if since[s] += every; w.leader(s) != nil {
+				since[s] = 0
+			}
+			w.stats.Leaderless = max(w.stats.Leaderless, since[s])
+		}
+		if left -= every; left > 0 {
+			w.after(every, look)
+		}
+	}
+	look()
 }

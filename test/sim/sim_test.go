@@ -46,8 +46,29 @@ func TestDamageStopsButNeverMisleads(t *testing.T) {
 
 // TestTableOutageEndsWithoutDuels: everybody loses the table for several leases and gets it back at one time.
 func TestTableOutageEndsWithoutDuels(t *testing.T) {
-	total, n := runAll(t, Options{Outage: true}, *seedsFlag/2+1)
+	total, n := runAll(t, Options{Alone: "outage"}, *seedsFlag/2+1)
 	t.Logf("%d changes of leader in %d histories", total.Storm, n)
+}
+
+// TestShardsAreLedAgainInTime: one agent, which leads, dies, stops, or vanishes with its machine, while all else is well.
+func TestShardsAreLedAgainInTime(t *testing.T) {
+	for _, c := range []struct {
+		fault string
+		bound time.Duration
+	}{
+		{"crash", 150 * time.Millisecond}, // its address refuses connections
+		{"drain", 50 * time.Millisecond},  // it hands off
+		{"vanish", 5 * time.Second},       // its lease, of up to two seconds, runs out
+	} {
+		total, _ := runAll(t, Options{Alone: c.fault}, *seedsFlag/5+1)
+		t.Logf("%s: without a leader for %v at most", c.fault, total.Leaderless)
+		if total.Leaderless > c.bound || total.Leaderless == 0 {
+			t.Errorf("%s: a shard had no leader for %v, want at most %v", c.fault, total.Leaderless, c.bound)
+		}
+		if c.fault == "drain" && total.Unknown > 0 {
+			t.Errorf("drain: %d writes without an outcome", total.Unknown)
+		}
+	}
 }
 
 // runAll runs seeds on all processors and explains the first that fails.
@@ -114,6 +135,7 @@ func (s *Stats) add(o Stats) {
 	s.Compared += o.Compared
 	s.Changes += o.Changes
 	s.Storm += o.Storm
+	s.Leaderless = max(s.Leaderless, o.Leaderless)
 }
 
 func (s Stats) per(n int) string {
