@@ -102,8 +102,8 @@ func (r *round) partClients() {
 func (r *round) partAgents(oneWay bool) {
 	a, q := r.aLeader(), r.broken()
 	other := anyone
-	if r.coin() {
-		other = r.anAgent().index
+	if n := len(r.agents); n > 1 && r.coin() {
+		other = (a.index + 1 + r.chance.IntN(n-1)) % n
 	}
 	r.h.Note("agents: %d not reached by %d, one way %t: %+v", a.index, other, oneWay, q)
 	if a.peers != nil {
