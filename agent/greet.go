@@ -8,6 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"time"
 
 	"github.com/splashdam/splashdam/agent/lead"
 	"github.com/splashdam/splashdam/metadata/shardlog"
@@ -27,7 +30,7 @@ func (c cluster) secret() string {
 
 // greeting is what this agent says of itself.
 func (a *Agent) greeting() Greeting {
-	g := Greeting{Agent: a.presence.info, Shards: a.shardInfos()}
+	g := Greeting{Agent: a.presence.info, Shards: a.shardInfos(), Wall: a.cfg.Wall()}
 	switch err := a.Ready(); {
 	case errors.Is(err, Draining):
 		g.Draining = true
@@ -75,6 +78,75 @@ func (a *Agent) CheckPeerAddress(ctx context.Context) error {
 		return fmt.Errorf("advertised peer address %s: agent %s on host %q answers there: every agent needs an address of its own", own.PeerAddress, answer.Agent.Boot, answer.Agent.Host)
 	}
 	return nil
+}
+
+// meeting is what an agent has met with another one, beside what that one says.
+type meeting struct {
+	heard   time.Time     // when its newest greeting came
+	failing time.Time     // since when it answers no ping; zero: it answered the newest
+	failure error         // of the newest ping
+	ahead   time.Duration // its clock before the own one, as its newest answer showed it
+	told    bool          // it has told its clock
+}
+
+// clockOffMax is how far clocks may be apart before people are told: far more than a ping takes, which is how well it is known.
+const clockOffMax = 5 * time.Second
+
+// meet takes note of how a ping to the agent went, which took so long.
+func (l *leaders) meet(boot objectlog.UUID, answer Greeting, err error, took time.Duration) {
+	if err == nil && answer.Agent.Boot != boot.String() {
+		err = fmt.Errorf("agent %s on host %q answers there", answer.Agent.Boot, answer.Agent.Host)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.agents[boot]; !ok {
+		return // it was forgotten meanwhile
+	}
+	m := l.met[boot]
+	switch m.failure = err; {
+	case err == nil:
+		m.failing = time.Time{}
+		if answer.Wall > 0 && took <= pingTimeout { // longer: this process stood still
+			then := l.wall() - objectlog.Timestamp((took / 2).Milliseconds())
+			m.ahead, m.told = time.Duration(answer.Wall-then)*time.Millisecond, true
+		}
+	case m.failing.IsZero():
+		m.failing = time.Now().Add(-took)
+	}
+	l.met[boot] = m
+}
+
+// unreached says why the agent has answered no ping for longer than the lease; empty: it has.
+func (l *leaders) unreached(boot objectlog.UUID) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if m := l.met[boot]; !m.failing.IsZero() && time.Since(m.failing) > l.lease {
+		return m.failure.Error()
+	}
+	return ""
+}
+
+// clocks answers which clocks are off, the own one included, and how far they are ahead of the one in the middle. Of two agents the other one's is.
+func (l *leaders) clocks() map[objectlog.UUID]time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ahead, sorted := map[objectlog.UUID]time.Duration{l.own.Boot: 0}, []time.Duration{0}
+	for boot, m := range l.met {
+		if m.told && m.failing.IsZero() {
+			ahead[boot] = m.ahead
+			sorted = append(sorted, m.ahead)
+		}
+	}
+	slices.Sort(sorted)
+	middle := sorted[len(sorted)/2]
+	if other := sorted[(len(sorted)-1)/2]; other.Abs() < middle.Abs() {
+		middle = other
+	}
+	maps.DeleteFunc(ahead, func(boot objectlog.UUID, by time.Duration) bool { return (by - middle).Abs() <= clockOffMax })
+	for boot, by := range ahead {
+		ahead[boot] = by - middle
+	}
+	return ahead
 }
 
 // shardInfos describes the own replicas.

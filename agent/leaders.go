@@ -28,6 +28,7 @@ type leaders struct {
 	lease    time.Duration
 	start    time.Time // of the core's monotonic clock
 	greeting func() Greeting
+	wall     func() objectlog.Timestamp
 
 	inbox   chan lead.Event
 	done    chan struct{}                          // closed when run is over
@@ -39,6 +40,7 @@ type leaders struct {
 	core    *lead.Core
 	agents  map[objectlog.UUID]AgentInfo // known, by boot
 	said    map[objectlog.UUID]Greeting  // the newest of each
+	met     map[objectlog.UUID]meeting   // beside it; of known agents only
 	tenures []tenure                     // by shard
 }
 
@@ -46,16 +48,27 @@ type leaders struct {
 type tenure struct {
 	boot  objectlog.UUID // zero: nobody is known
 	since time.Duration
-	ended chan struct{} // closed when another one begins
+	ended chan struct{}   // closed when another one begins
+	over  context.Context // ends a grace time later
+	end   context.CancelFunc
+}
+
+// tenureGrace is how long a leader that was replaced may still answer for what it was sent.
+const tenureGrace = 250 * time.Millisecond
+
+func (l *leaders) newTenure(boot objectlog.UUID) tenure {
+	over, end := context.WithCancel(context.Background())
+	return tenure{boot: boot, since: l.mono(), ended: make(chan struct{}), over: over, end: end}
 }
 
 func newLeaders(cfg Config, own AgentInfo, boot objectlog.UUID, shards []shard, peers Peers) *leaders {
 	self := lead.Peer{Boot: boot, Name: placeOf(own)}
 	l := &leaders{peers: peers, own: self, shards: shards, lease: cfg.Lease, start: time.Now(), inbox: make(chan lead.Event), done: make(chan struct{}),
 		streams: make(map[objectlog.Shard]context.CancelFunc), agents: map[objectlog.UUID]AgentInfo{boot: own}, said: make(map[objectlog.UUID]Greeting),
+		met: make(map[objectlog.UUID]meeting), wall: cfg.Wall,
 		core: lead.New(lead.Config{Self: self, Shards: len(shards), Lease: cfg.Lease, Random: cfg.Random})}
 	for range shards {
-		l.tenures = append(l.tenures, tenure{ended: make(chan struct{})})
+		l.tenures = append(l.tenures, l.newTenure(objectlog.UUID{}))
 	}
 	return l
 }
@@ -105,7 +118,8 @@ func (l *leaders) step(e lead.Event) []lead.Effect {
 		t := &l.tenures[i]
 		if boot, _ := l.core.Leader(objectlog.Shard(i)); boot != t.boot {
 			close(t.ended)
-			*t = tenure{boot: boot, since: l.mono(), ended: make(chan struct{})}
+			time.AfterFunc(tenureGrace, t.end)
+			*t = l.newTenure(boot)
 		}
 	}
 	return effects
@@ -177,7 +191,9 @@ func (l *leaders) ping(ctx context.Context, boot objectlog.UUID) {
 	}
 	calling, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
+	began := time.Now()
 	answer, err := l.peers.Ping(calling, to.PeerAddress, l.greeting())
+	l.meet(boot, answer, err, time.Since(began))
 	switch {
 	case err == nil && answer.Agent.Boot == boot.String():
 		l.heard(ctx, answer, false)
@@ -206,6 +222,9 @@ func (l *leaders) heard(ctx context.Context, g Greeting, unasked bool) {
 	}
 	l.mu.Lock()
 	l.agents[boot], l.said[boot] = g.Agent, g
+	m := l.met[boot]
+	m.heard = time.Now()
+	l.met[boot] = m
 	l.mu.Unlock()
 	l.post(ctx, e)
 }
@@ -231,6 +250,7 @@ func (l *leaders) listed(ctx context.Context, items []metadata.Item) {
 		if _, ago := l.core.Reached(boot, l.mono()); !there[boot] && ago > sweepEvery {
 			delete(l.agents, boot)
 			delete(l.said, boot)
+			delete(l.met, boot)
 		}
 	}
 	l.mu.Unlock()
@@ -338,6 +358,5 @@ func (l *leaders) last(boot objectlog.UUID) (Greeting, time.Duration) {
 	if !ok {
 		return Greeting{}, -1
 	}
-	_, ago := l.core.Reached(boot, l.mono())
-	return g, ago
+	return g, time.Since(l.met[boot].heard)
 }

@@ -46,8 +46,9 @@ var (
 type Greeting struct {
 	Agent    AgentInfo
 	Draining bool
-	Problem  string      // why it is not ready, in a sentence; empty: it is
-	Shards   []ShardInfo // by number, as it sees them
+	Problem  string              // why it is not ready, in a sentence; empty: it is
+	Shards   []ShardInfo         // by number, as it sees them
+	Wall     objectlog.Timestamp // its clock when it said this; 0: not told
 }
 
 // Signal is one message of a leader's stream to a follower.

@@ -210,6 +210,9 @@ type AgentStatus struct {
 	Draining bool
 	Problem  string      // why it is not ready, in a sentence; empty: it is
 	Shards   []ShardInfo // as it sees them; empty when it was never heard
+
+	Unreached  string        // why it has not answered this agent for longer than the lease, in a sentence; empty: it has
+	ClockAhead time.Duration // of that of most agents, negative when it is behind; 0: right within seconds, or not known
 }
 
 // ShardInfo is one shard as an agent sees it.
@@ -235,8 +238,12 @@ func (a *Agent) Cluster(ctx context.Context) (ClusterInfo, error) {
 	if err != nil {
 		return info, &Error{Op: "describe cluster", Cause: because(Unavailable, err)}
 	}
+	var clocks map[objectlog.UUID]time.Duration
+	if a.leaders != nil {
+		clocks = a.leaders.clocks()
+	}
 	for _, one := range agents {
-		info.Agents = append(info.Agents, a.statusOf(one))
+		info.Agents = append(info.Agents, a.statusOf(one, clocks))
 	}
 	return info, nil
 }
@@ -262,17 +269,20 @@ func (a *Agent) listAgents(ctx context.Context) ([]AgentInfo, error) {
 	return agents, nil
 }
 
-// statusOf puts beside an agent's item what it said last.
-func (a *Agent) statusOf(one AgentInfo) AgentStatus {
+// statusOf puts beside an agent's item what it said last, and what was met with it.
+func (a *Agent) statusOf(one AgentInfo, clocks map[objectlog.UUID]time.Duration) AgentStatus {
 	s := AgentStatus{AgentInfo: one, Heard: -1}
 	said := Greeting{}
-	switch boot, err := objectlog.ParseUUID(one.Boot); {
+	boot, err := objectlog.ParseUUID(one.Boot)
+	switch {
 	case err != nil:
 	case boot == a.identity.Boot:
 		s.Heard, said = 0, a.greeting()
 	case a.leaders != nil:
 		said, s.Heard = a.leaders.last(boot)
+		s.Unreached = a.leaders.unreached(boot)
 	}
+	s.ClockAhead = clocks[boot]
 	s.Draining, s.Problem, s.Shards = said.Draining, said.Problem, said.Shards
 	return s
 }

@@ -106,10 +106,13 @@ type member struct {
 }
 
 // join starts an agent.
-func (w *wire) join(t *testing.T, s stores, place string) member {
+func (w *wire) join(t *testing.T, s stores, place string, changes ...func(*Config)) member {
 	t.Helper()
 	cfg := testConfig()
 	cfg.Shards, cfg.ExclusiveTable, cfg.Dial, cfg.PeerAddress, cfg.ClientAddress = 4, false, w.dial, place, place
+	for _, change := range changes {
+		change(&cfg)
+	}
 	dead := &atomic.Bool{}
 	a, err := Open(t.Context(), cfg, mortalBucket{s.bucket, dead}, mortalTable{s.table, dead})
 	if err != nil {

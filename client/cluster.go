@@ -27,10 +27,13 @@ type AgentInfo struct {
 	Zone        string
 	Version     string
 
-	HeardAgo time.Duration // how long ago the agent that answered heard of it; negative: never, and the fields below are empty
+	HeardAgo time.Duration // how long ago the agent that answered heard of it; negative: never, and the next three are empty
 	Draining bool
 	Problem  string  // why it is not ready, in a sentence; empty: it is
 	Applied  []int64 // the last entry that it has applied, by shard
+
+	Unreached  string        // why it has not answered that agent for longer than the lease, in a sentence; empty: it has. It may be heard all the same
+	ClockAhead time.Duration // how far its clock is ahead of that of most agents, negative when it is behind; 0: right within seconds, or not known
 }
 
 // ShardInfo is one shard, in the words of its leader where that was heard.
@@ -57,6 +60,7 @@ func (c *Client) Cluster(ctx context.Context) (Cluster, error) {
 		one := AgentInfo{
 			Boot: a.GetBootId(), Ordinal: a.GetBootOrdinal(), Address: a.GetClientAddress(), PeerAddress: a.GetPeerAddress(), Host: a.GetHost(), Zone: a.GetZone(),
 			Version: a.GetVersion(), HeardAgo: -1, Draining: a.GetDraining(), Problem: a.GetProblem(), Applied: a.GetAppliedSeqs(),
+			Unreached: a.GetUnreached(), ClockAhead: a.GetClockAhead().AsDuration(),
 		}
 		if a.HeardAgo != nil {
 			one.HeardAgo = a.GetHeardAgo().AsDuration()

@@ -53,7 +53,7 @@ func toGreeting(g agent.Greeting) (*peerv1.Greeting, error) {
 	}
 	out := &peerv1.Greeting{Boot: boot[:], BootOrdinal: g.Agent.Ordinal, ClientAddress: words(g.Agent.ClientAddress),
 		PeerAddress: words(g.Agent.PeerAddress), Host: words(g.Agent.Host), Zone: words(g.Agent.Zone), Version: words(g.Agent.Version),
-		Draining: g.Draining, Problem: words(g.Problem)}
+		Draining: g.Draining, Problem: words(g.Problem), WallMs: int64(g.Wall)}
 	for _, s := range g.Shards {
 		one := &peerv1.Greeting_Shard{Shard: int32(s.Shard), Leads: s.Leads, Epoch: int64(s.Epoch), AppliedSeq: int64(s.Applied),
 			Fault: words(s.Fault), RingSlots: int64(s.Slots), RingUsed: int64(s.Used), SnapshotSeq: int64(s.Snapshot), SnapshotAgeMs: -1}
@@ -83,7 +83,7 @@ func ofGreeting(g *peerv1.Greeting, from objectlog.UUID) (agent.Greeting, error)
 	}
 	out := agent.Greeting{Agent: agent.AgentInfo{Boot: boot.String(), Ordinal: g.GetBootOrdinal(), ClientAddress: g.GetClientAddress(),
 		PeerAddress: g.GetPeerAddress(), Host: g.GetHost(), Zone: g.GetZone(), Version: g.GetVersion()},
-		Draining: g.GetDraining(), Problem: g.GetProblem()}
+		Draining: g.GetDraining(), Problem: g.GetProblem(), Wall: objectlog.Timestamp(g.GetWallMs())}
 	for _, s := range g.GetShards() {
 		one, err := ofGreetingShard(s)
 		if err != nil {

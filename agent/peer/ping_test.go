@@ -17,7 +17,7 @@ import (
 func fullGreeting(n byte) agent.Greeting {
 	return agent.Greeting{
 		Agent:    agent.AgentInfo{Boot: uuid(n).String(), Ordinal: 7, ClientAddress: "a:1", PeerAddress: "b:2", Host: "h", Zone: "z", Version: "v1"},
-		Draining: true, Problem: "the table is away: 5 s",
+		Draining: true, Problem: "the table is away: 5 s", Wall: 1_764_000_000_000,
 		Shards: []agent.ShardInfo{
 			{Shard: 0, Leads: true, Leader: uuid(n).String(), Epoch: 9, Applied: 1 << 40, Slots: 4096, Used: 12, Snapshot: 77, SnapshotAge: 3 * time.Second},
 			{Shard: 65535, Applied: -1, Fault: "slot 3: want 5, found 4", Snapshot: -1, SnapshotAge: -1},

@@ -48,6 +48,10 @@ func agentMessage(a agent.AgentStatus) *v1.GetClusterResponse_Agent {
 	out := &v1.GetClusterResponse_Agent{
 		BootId: a.Boot, BootOrdinal: a.Ordinal, ClientAddress: a.ClientAddress, PeerAddress: a.PeerAddress, Host: a.Host, Zone: a.Zone, Version: a.Version,
 	}
+	out.Unreached = oneLine(a.Unreached)
+	if a.ClockAhead != 0 {
+		out.ClockAhead = durationpb.New(a.ClockAhead)
+	}
 	if a.Heard < 0 {
 		return out
 	}

@@ -282,14 +282,19 @@ type GetClusterResponse_Agent struct {
 	PeerAddress string `protobuf:"bytes,6,opt,name=peer_address,json=peerAddress,proto3" json:"peer_address,omitempty"`
 	// The machine that it runs on.
 	Host string `protobuf:"bytes,7,opt,name=host,proto3" json:"host,omitempty"`
-	// How long ago the agent that answers heard of it; absent: never, and then the fields below are empty.
+	// How long ago the agent that answers heard of it; absent: never, and then the next three are empty.
 	HeardAgo *durationpb.Duration `protobuf:"bytes,8,opt,name=heard_ago,json=heardAgo,proto3" json:"heard_ago,omitempty"`
 	// It is about to stop.
 	Draining bool `protobuf:"varint,9,opt,name=draining,proto3" json:"draining,omitempty"`
 	// Why it is not ready, in a sentence; empty: it is.
 	Problem string `protobuf:"bytes,10,opt,name=problem,proto3" json:"problem,omitempty"`
 	// What it has applied of each shard, by shard number.
-	AppliedSeqs   []int64 `protobuf:"varint,11,rep,packed,name=applied_seqs,json=appliedSeqs,proto3" json:"applied_seqs,omitempty"`
+	AppliedSeqs []int64 `protobuf:"varint,11,rep,packed,name=applied_seqs,json=appliedSeqs,proto3" json:"applied_seqs,omitempty"`
+	// Why it has not answered the agent that answers for longer than the lease, in a sentence; empty: it has. It may be heard all the same,
+	// since agents greet each other both ways.
+	Unreached string `protobuf:"bytes,12,opt,name=unreached,proto3" json:"unreached,omitempty"`
+	// How far its clock is ahead of that of most agents, negative when it is behind; absent: it is right within seconds, or not known.
+	ClockAhead    *durationpb.Duration `protobuf:"bytes,13,opt,name=clock_ahead,json=clockAhead,proto3" json:"clock_ahead,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -397,6 +402,20 @@ func (x *GetClusterResponse_Agent) GetProblem() string {
 func (x *GetClusterResponse_Agent) GetAppliedSeqs() []int64 {
 	if x != nil {
 		return x.AppliedSeqs
+	}
+	return nil
+}
+
+func (x *GetClusterResponse_Agent) GetUnreached() string {
+	if x != nil {
+		return x.Unreached
+	}
+	return ""
+}
+
+func (x *GetClusterResponse_Agent) GetClockAhead() *durationpb.Duration {
+	if x != nil {
+		return x.ClockAhead
 	}
 	return nil
 }
@@ -746,8 +765,7 @@ var File_splashdam_v1_cluster_proto protoreflect.FileDescriptor
 const file_splashdam_v1_cluster_proto_rawDesc = "" +
 	"\n" +
 	"\x1asplashdam/v1/cluster.proto\x12\fsplashdam.v1\x1a\x1egoogle/protobuf/duration.proto\"\x13\n" +
-	"\x11GetClusterRequest\"\xb2\n" +
-	"\n" +
+	"\x11GetClusterRequest\"\x8c\v\n" +
 	"\x12GetClusterResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12!\n" +
@@ -758,7 +776,7 @@ const file_splashdam_v1_cluster_proto_rawDesc = "" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x124\n" +
 	"\x16auto_create_partitions\x18\a \x01(\x05R\x14autoCreatePartitions\x12\x1f\n" +
 	"\vanswered_by\x18\b \x01(\tR\n" +
-	"answeredBy\x1a\xe0\x02\n" +
+	"answeredBy\x1a\xba\x03\n" +
 	"\x05Agent\x12\x17\n" +
 	"\aboot_id\x18\x01 \x01(\tR\x06bootId\x12!\n" +
 	"\fboot_ordinal\x18\x02 \x01(\x03R\vbootOrdinal\x12%\n" +
@@ -771,7 +789,10 @@ const file_splashdam_v1_cluster_proto_rawDesc = "" +
 	"\bdraining\x18\t \x01(\bR\bdraining\x12\x18\n" +
 	"\aproblem\x18\n" +
 	" \x01(\tR\aproblem\x12!\n" +
-	"\fapplied_seqs\x18\v \x03(\x03R\vappliedSeqs\x1a\xd9\x02\n" +
+	"\fapplied_seqs\x18\v \x03(\x03R\vappliedSeqs\x12\x1c\n" +
+	"\tunreached\x18\f \x01(\tR\tunreached\x12:\n" +
+	"\vclock_ahead\x18\r \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"clockAhead\x1a\xd9\x02\n" +
 	"\x05Shard\x12\x19\n" +
 	"\x05shard\x18\x01 \x01(\x05H\x00R\x05shard\x88\x01\x01\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x14\n" +
@@ -849,16 +870,17 @@ var file_splashdam_v1_cluster_proto_depIdxs = []int32{
 	7,  // 4: splashdam.v1.GetUsageResponse.requests:type_name -> splashdam.v1.GetUsageResponse.Requests
 	8,  // 5: splashdam.v1.GetUsageResponse.topics:type_name -> splashdam.v1.GetUsageResponse.Topic
 	9,  // 6: splashdam.v1.GetClusterResponse.Agent.heard_ago:type_name -> google.protobuf.Duration
-	9,  // 7: splashdam.v1.GetClusterResponse.Shard.snapshot_age:type_name -> google.protobuf.Duration
-	0,  // 8: splashdam.v1.ClusterService.GetCluster:input_type -> splashdam.v1.GetClusterRequest
-	2,  // 9: splashdam.v1.ClusterService.GetUsage:input_type -> splashdam.v1.GetUsageRequest
-	1,  // 10: splashdam.v1.ClusterService.GetCluster:output_type -> splashdam.v1.GetClusterResponse
-	3,  // 11: splashdam.v1.ClusterService.GetUsage:output_type -> splashdam.v1.GetUsageResponse
-	10, // [10:12] is the sub-list for method output_type
-	8,  // [8:10] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	9,  // 7: splashdam.v1.GetClusterResponse.Agent.clock_ahead:type_name -> google.protobuf.Duration
+	9,  // 8: splashdam.v1.GetClusterResponse.Shard.snapshot_age:type_name -> google.protobuf.Duration
+	0,  // 9: splashdam.v1.ClusterService.GetCluster:input_type -> splashdam.v1.GetClusterRequest
+	2,  // 10: splashdam.v1.ClusterService.GetUsage:input_type -> splashdam.v1.GetUsageRequest
+	1,  // 11: splashdam.v1.ClusterService.GetCluster:output_type -> splashdam.v1.GetClusterResponse
+	3,  // 12: splashdam.v1.ClusterService.GetUsage:output_type -> splashdam.v1.GetUsageResponse
+	11, // [11:13] is the sub-list for method output_type
+	9,  // [9:11] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_splashdam_v1_cluster_proto_init() }

@@ -38,6 +38,8 @@ type Greeting struct {
 	Draining      bool                   `protobuf:"varint,8,opt,name=draining,proto3" json:"draining,omitempty"`
 	Problem       string                 `protobuf:"bytes,9,opt,name=problem,proto3" json:"problem,omitempty"`
 	Shards        []*Greeting_Shard      `protobuf:"bytes,10,rep,name=shards,proto3" json:"shards,omitempty"`
+	// The agent's clock when it wrote this, in milliseconds since 1970; 0: not told.
+	WallMs        int64 `protobuf:"varint,11,opt,name=wall_ms,json=wallMs,proto3" json:"wall_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -140,6 +142,13 @@ func (x *Greeting) GetShards() []*Greeting_Shard {
 		return x.Shards
 	}
 	return nil
+}
+
+func (x *Greeting) GetWallMs() int64 {
+	if x != nil {
+		return x.WallMs
+	}
+	return 0
 }
 
 type PingRequest struct {
@@ -1130,7 +1139,7 @@ var File_splashdam_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_splashdam_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x1csplashdam/peer/v1/peer.proto\x12\x11splashdam.peer.v1\"\xe0\x04\n" +
+	"\x1csplashdam/peer/v1/peer.proto\x12\x11splashdam.peer.v1\"\xf9\x04\n" +
 	"\bGreeting\x12\x12\n" +
 	"\x04boot\x18\x01 \x01(\fR\x04boot\x12!\n" +
 	"\fboot_ordinal\x18\x02 \x01(\x03R\vbootOrdinal\x12%\n" +
@@ -1142,7 +1151,8 @@ const file_splashdam_peer_v1_peer_proto_rawDesc = "" +
 	"\bdraining\x18\b \x01(\bR\bdraining\x12\x18\n" +
 	"\aproblem\x18\t \x01(\tR\aproblem\x129\n" +
 	"\x06shards\x18\n" +
-	" \x03(\v2!.splashdam.peer.v1.Greeting.ShardR\x06shards\x1a\x9f\x02\n" +
+	" \x03(\v2!.splashdam.peer.v1.Greeting.ShardR\x06shards\x12\x17\n" +
+	"\awall_ms\x18\v \x01(\x03R\x06wallMs\x1a\x9f\x02\n" +
 	"\x05Shard\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\x05R\x05shard\x12\x14\n" +
 	"\x05leads\x18\x02 \x01(\bR\x05leads\x12\x14\n" +
