@@ -35,16 +35,28 @@ func problemsOf(c client.Cluster, names map[string]string) []problem {
 	for _, a := range c.Agents {
 		tell := func(what, do string) { found = append(found, problem{What: what, Do: do, Agent: a.Boot}) }
 		heard[a.Boot] = isHeard(a)
-		switch name := names[a.Boot]; {
+		name, at, asker := names[a.Boot], orNone(a.PeerAddress), names[c.AnsweredBy]
+		why := ""
+		if a.Unreached != "" {
+			why = "; its address gave " + a.Unreached
+		}
+		switch {
 		case replaced(a, c.Agents):
 		case a.HeardAgo < 0:
-			tell(fmt.Sprintf("Agent %s at %s was not heard by agent %s yet", name, orNone(a.PeerAddress), names[c.AnsweredBy]),
+			tell(fmt.Sprintf("Agent %s at %s was not heard by agent %s yet%s", name, at, asker, why),
 				"if it runs, look at its --advertise-peer, at its certificates and at the network between the two; if it was killed, its entry goes within two minutes")
 		case !heard[a.Boot]:
-			tell(fmt.Sprintf("Agent %s at %s was last heard %s", name, orNone(a.PeerAddress), agoText(secondsOf(a.HeardAgo))),
+			tell(fmt.Sprintf("Agent %s at %s was last heard %s%s", name, at, agoText(secondsOf(a.HeardAgo)), why),
 				"if it runs, look at its machine and at the network between the two; if it was killed, its entry goes within two minutes")
-		case a.Problem != "":
+		case a.Unreached != "":
+			tell(fmt.Sprintf("Agent %s at %s greets agent %s but does not answer it%s", name, at, asker, why),
+				"look at its --advertise-peer and at what is between the two: it must lead to that agent, of this cluster and of this version")
+		}
+		if heard[a.Boot] && a.Problem != "" {
 			tell(fmt.Sprintf("Agent %s is not ready: %s", name, a.Problem), "mend what it names, it goes on by itself; its log has more")
+		}
+		if a.ClockAhead != 0 {
+			tell(fmt.Sprintf("The clock of agent %s is %s", name, clockText(a, c, names)), "set it, and keep it set (NTP): records get their time from it, and retention goes by it")
 		}
 		if other, ok := places[a.PeerAddress]; ok && heard[a.Boot] && a.PeerAddress != "" {
 			tell(fmt.Sprintf("Agents %s and %s have one peer address, %s", names[other], names[a.Boot], a.PeerAddress), "give each an --advertise-peer of its own and start them again")
@@ -57,6 +69,18 @@ func problemsOf(c client.Cluster, names map[string]string) []problem {
 		found = append(found, problemsOfShard(h, c.Agents, heard, names)...)
 	}
 	return found
+}
+
+// clockText says how far the agent's clock is off.
+func clockText(a client.AgentInfo, c client.Cluster, names map[string]string) string {
+	than := "agent " + names[c.AnsweredBy] + "'s"
+	if a.Boot == c.AnsweredBy {
+		than = "those of the others"
+	}
+	if a.ClockAhead < 0 {
+		return fmt.Sprintf("%s behind %s", (-a.ClockAhead).Round(time.Second), than)
+	}
+	return fmt.Sprintf("%s ahead of %s", a.ClockAhead.Round(time.Second), than)
 }
 
 func isHeard(a client.AgentInfo) bool { return a.HeardAgo >= 0 && a.HeardAgo <= heardAgoMax }

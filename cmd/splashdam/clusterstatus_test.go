@@ -65,6 +65,16 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			"Agent bbbbbbbb at b:2 was last heard 12s ago: if it runs, look at its machine"},
 		"not ready": {func(c *client.Cluster) { c.Agents[0].Problem = "heartbeat: the table does not answer" },
 			"Agent bbbbbbbb is not ready: heartbeat: the table does not answer: mend what it names"},
+		"silent with a reason": {func(c *client.Cluster) {
+			c.Agents[0].HeardAgo, c.Agents[0].Unreached, c.Shards[1].Leader = 12*time.Second, "ping: agent at b:2: wrong secret", "aaaaaaaa-1111"
+		},
+			"Agent bbbbbbbb at b:2 was last heard 12s ago; its address gave ping: agent at b:2: wrong secret: if it runs, look at its machine"},
+		"heard but not reached": {func(c *client.Cluster) { c.Agents[0].Unreached = "ping: agent at b:2: no answer in time" },
+			"Agent bbbbbbbb at b:2 greets agent aaaaaaaa but does not answer it; its address gave ping: agent at b:2: no answer in time: look at its --advertise-peer"},
+		"clock ahead": {func(c *client.Cluster) { c.Agents[0].ClockAhead = time.Hour },
+			"The clock of agent bbbbbbbb is 1h0m0s ahead of agent aaaaaaaa's: set it, and keep it set (NTP): records get their time from it"},
+		"own clock behind": {func(c *client.Cluster) { c.Agents[1].ClockAhead = -90 * time.Second },
+			"The clock of agent aaaaaaaa is 1m30s behind those of the others: set it"},
 		"one address for two": {func(c *client.Cluster) { c.Agents[0].PeerAddress = "a:2" },
 			"Agents aaaaaaaa and bbbbbbbb have one peer address, a:2: give each an --advertise-peer of its own"},
 		"halted":    {func(c *client.Cluster) { c.Shards[0].Fault = "slot 5 is missing" }, "Shard 0 stopped: slot 5 is missing: delete nothing; look at what it names and at splashdam shard log 0"},
