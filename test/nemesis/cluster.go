@@ -44,9 +44,9 @@ type cluster struct {
 }
 
 // newCluster makes a cluster and starts its agents; on an error nothing of it is left.
-func newCluster(ctx context.Context, s *stores, name, folder string, agents, slots int, seed uint64) (c *cluster, err error) {
+func newCluster(ctx context.Context, s *stores, name, folder string, agents, slots int, seed uint64) (_ *cluster, err error) {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	c = &cluster{name: name, folder: folder, stores: s, stop: stop}
+	c := &cluster{name: name, folder: folder, stores: s, stop: stop}
 	defer func() {
 		if err != nil {
 			c.close()

@@ -132,3 +132,11 @@ func TestUntilEndsWithItsContext(t *testing.T) {
 		t.Error("what never comes has come")
 	}
 }
+
+func TestClusterThatDoesNotStartLeavesNothing(t *testing.T) {
+	nowhere := &localstack.Server{Endpoint: "http://127.0.0.1:1"}
+	c, err := newCluster(t.Context(), &stores{objects: nowhere, table: nowhere, binary: "/nowhere/splashdam"}, "nemesis", t.TempDir(), 3, slotsFew, 1)
+	if c != nil || err == nil {
+		t.Errorf("got %v, %v; want an error", c, err)
+	}
+}
