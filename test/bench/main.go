@@ -1,9 +1,10 @@
 // Command bench measures the broker against the limit of the machine it runs on, by the verbs of the real binary: the
 // minimal pipe and the broker in turn, start, idle memory, CPU per GiB, acknowledgements at a low rate, catch-up reads. With -stores it
-// does so on real stores, which it starts, and prints each figure beside its goal.
+// does so on real stores, which it starts, and prints each figure beside its goal; with -many, three agents on such stores.
 //
 //	go run ./test/bench -folder /disk/to/measure -duration 10s
 //	go run ./test/bench -stores minio+dynoxide
+//	go run ./test/bench -many -duration 20s
 package main
 
 import (
@@ -20,14 +21,18 @@ func main() {
 	folder := flag.String("folder", ".", "a folder on the disk to be measured")
 	duration := flag.Duration("duration", 5*time.Second, "of each measurement")
 	engines := flag.String("stores", "", "object store and table server, such as minio+dynoxide, minio+ministack or minio+dynalite; empty: the embedded stores")
+	many := flag.Bool("many", false, "measure three agents, on minio+dynoxide unless -stores says otherwise")
 	flag.Parse()
-	if err := run(*folder, *engines, *duration); err != nil {
+	if *many && *engines == "" {
+		*engines = "minio+dynoxide"
+	}
+	if err := run(*folder, *engines, *many, *duration); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(folder, engines string, duration time.Duration) error {
+func run(folder, engines string, many bool, duration time.Duration) error {
 	dir, err := os.MkdirTemp(folder, "splashdam-bench-")
 	if err != nil {
 		return err
@@ -38,7 +43,7 @@ func run(folder, engines string, duration time.Duration) error {
 		return fmt.Errorf("build: %w: %s", err, out)
 	}
 	if engines != "" {
-		return runOnStores(b, engines)
+		return runOnStores(b, engines, many)
 	}
 	b.args = []string{"dev", "--data", b.data, "--listen", "127.0.0.1:0"}
 	for _, step := range []func() error{b.start, b.idle, b.lowRate, b.flatOut(1), b.flatOut(256), b.stop, b.start, b.catchUp, b.stop} {

@@ -3,13 +3,11 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -19,40 +17,20 @@ type bench struct {
 	duration          time.Duration // of each measurement
 	args              []string      // that start the broker
 
-	cmd     *exec.Cmd
-	address string
-	pid     int
+	*process // nil: it does not run
 }
 
-func (b *bench) start() error {
-	b.cmd = exec.Command(b.binary, append(b.args, "-o", "json")...)
-	b.cmd.Stderr = os.Stderr
-	out, err := b.cmd.StdoutPipe()
-	if err != nil {
+func (b *bench) start() (err error) {
+	if b.process, err = startProcess(b.binary, b.args...); err != nil {
 		return err
 	}
-	started := time.Now()
-	if err := b.cmd.Start(); err != nil {
-		return err
-	}
-	var hello struct {
-		Address string
-		PID     int
-	}
-	if err := json.NewDecoder(out).Decode(&hello); err != nil {
-		return fmt.Errorf("start %s: %w", b.args[0], err)
-	}
-	b.address, b.pid = hello.Address, hello.PID
-	fmt.Printf("start to ready                      %d ms\n", time.Since(started).Milliseconds())
+	fmt.Printf("start to ready                      %d ms\n", b.ready.Milliseconds())
 	return nil
 }
 
 func (b *bench) stop() error {
-	if b.cmd == nil {
-		return nil
-	}
-	err := errors.Join(b.cmd.Process.Signal(syscall.SIGTERM), b.cmd.Wait())
-	b.cmd = nil
+	err := b.process.stop()
+	b.process = nil
 	return err
 }
 
@@ -130,11 +108,15 @@ func (b *bench) catchUp() error {
 	return nil
 }
 
-// verb runs a verb of bench and reads its result.
+// verb runs a verb of bench at the broker and reads its result.
 func (b *bench) verb(result any, verb string, args ...string) error {
-	common := []string{"bench", verb, "-o", "json", "--server", b.address}
+	return b.verbAt(b.address, b.duration, result, verb, args...)
+}
+
+func (b *bench) verbAt(address string, duration time.Duration, result any, verb string, args ...string) error {
+	common := []string{"bench", verb, "-o", "json", "--server", address}
 	if verb != "consume" {
-		common = append(common, "--duration", b.duration.String())
+		common = append(common, "--duration", duration.String())
 	}
 	args = append(common, args...)
 	cmd := exec.Command(b.binary, args...)
@@ -145,22 +127,4 @@ func (b *bench) verb(result any, verb string, args ...string) error {
 		return fmt.Errorf("splashdam %s: %w: %s", strings.Join(args, " "), err, stderr.String())
 	}
 	return json.Unmarshal(out, result)
-}
-
-// cpu is the time that the broker's process has used, from /proc in ticks of 10 ms.
-func (b *bench) cpu() (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", b.pid))
-	if err != nil {
-		return 0, err
-	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	var ticks int64
-	for _, f := range fields[11:13] { // utime and stime
-		n, err := strconv.ParseInt(f, 10, 64)
-		if err != nil {
-			return 0, err
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond, nil
 }

@@ -27,7 +27,7 @@ type onStores struct {
 }
 
 // runOnStores starts the stores, measures, and stops and removes everything.
-func runOnStores(b *bench, engines string) (err error) {
+func runOnStores(b *bench, engines string, many bool) (err error) {
 	objects, table, ok := strings.Cut(engines, "+")
 	if !ok {
 		return fmt.Errorf("-stores %s: want two engines, such as minio+dynoxide", engines)
@@ -37,7 +37,11 @@ func runOnStores(b *bench, engines string) (err error) {
 	if err := s.begin(localstack.Engine(objects), localstack.Engine(table)); err != nil {
 		return err
 	}
-	for _, step := range s.steps() {
+	steps := s.steps()
+	if many {
+		steps = s.stepsOfMany()
+	}
+	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
 		}
@@ -59,13 +63,8 @@ func (s *onStores) begin(objects, table localstack.Engine) error {
 		}
 		s.servers = append(s.servers, server)
 	}
-	s.stores = []string{
-		"--bucket", "s3://splashdam/?endpoint=" + s.servers[0].Endpoint,
-		"--table", "dynamodb://splashdam?endpoint=" + s.servers[1].Endpoint + "&region=" + localstack.Region,
-	}
-	out, err := exec.Command(s.binary, append([]string{"cluster", "init", "--create-bucket"}, s.stores...)...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("make the cluster: %w: %s", err, out)
+	if err := s.cluster("splashdam"); err != nil {
+		return err
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -75,13 +74,26 @@ func (s *onStores) begin(objects, table localstack.Engine) error {
 	return l.Close()
 }
 
+// cluster makes a cluster of this name, in the stores that run, where the agents that are started from now on belong.
+func (s *onStores) cluster(name string) error {
+	s.stores = []string{
+		"--bucket", "s3://splashdam/" + name + "?endpoint=" + s.servers[0].Endpoint,
+		"--table", "dynamodb://" + name + "?endpoint=" + s.servers[1].Endpoint + "&region=" + localstack.Region,
+	}
+	out, err := exec.Command(s.binary, append([]string{"cluster", "init", "--create-bucket"}, s.stores...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("make the cluster: %w: %s", err, out)
+	}
+	return nil
+}
+
 // agent starts the agent with this flush rate, after it has stopped the one that ran.
 func (s *onStores) agent(flushRate string) func() error {
 	return func() error {
 		if err := s.stop(); err != nil {
 			return err
 		}
-		s.args = append([]string{"agent", "--listen", s.listen, "--flush-rate", flushRate}, s.stores...)
+		s.args = append([]string{"agent", "--listen", s.listen, "--peer-listen", "127.0.0.1:0", "--flush-rate", flushRate}, s.stores...)
 		return s.start()
 	}
 }
@@ -123,7 +135,7 @@ func (s *onStores) restart(kill bool) func() error {
 func (s *onStores) kill() error {
 	err := s.cmd.Process.Kill()
 	_ = s.cmd.Wait() // it was killed
-	s.cmd = nil
+	s.process = nil
 	return err
 }
 
