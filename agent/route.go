@@ -11,12 +11,8 @@ import (
 	"github.com/splashdam/splashdam/objectlog"
 )
 
-const (
-	// routeRetry is how long a proposal that no leader took waits, unless another leader is known before.
-	routeRetry = 50 * time.Millisecond
-	// routeGrace is how long a leader that was replaced may still answer for what it was sent.
-	routeGrace = 250 * time.Millisecond
-)
+// routeRetry is how long a proposal that no leader took waits, unless another leader is known before.
+const routeRetry = 50 * time.Millisecond
 
 // routed is a shard log whose proposals go to the leader, whichever agent that is. All else is the own replica's.
 type routed struct {
@@ -53,20 +49,7 @@ func (r routed) at(ctx context.Context, t tenure, to AgentInfo, commands []metad
 	}
 	asking, stop := context.WithCancel(ctx)
 	defer stop()
-	answered := make(chan struct{})
-	defer close(answered)
-	go func() {
-		select {
-		case <-t.ended:
-		case <-answered:
-			return
-		}
-		select {
-		case <-time.After(routeGrace):
-			stop()
-		case <-answered:
-		}
-	}()
+	defer context.AfterFunc(t.over, stop)()
 	if t.boot == r.leaders.own.Boot {
 		return r.Shard.Propose(asking, commands)
 	}
