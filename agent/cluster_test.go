@@ -288,7 +288,7 @@ func topicID(t *testing.T, r running, name string) objectlog.UUID {
 
 func TestAddressOfAnotherAgentIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, s, all := three(t)
+		w, s, all := three(t)
 		cfg := all[0].cfg
 		cfg.PeerAddress, cfg.Host, cfg.FlushRate = all[1].place, "elsewhere", 0
 		a, err := Open(t.Context(), cfg, s.bucket, s.table)
@@ -298,9 +298,9 @@ func TestAddressOfAnotherAgentIsRefused(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- a.Run(ctx) }()
-		if err := a.CheckPeerAddress(t.Context()); err == nil {
-			t.Error("an address that leads to another agent was accepted")
-		}
+		wantErr(t, "an address that leads to another agent", a.CheckPeerAddress(t.Context()), ErrStranger)
+		w.remove(all[1].place, all[1].Agent)
+		wantErr(t, "an address where nobody is", a.CheckPeerAddress(t.Context()), ErrRefused)
 		cancel()
 		wantErr(t, "run", <-ended, nil)
 	})

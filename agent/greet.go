@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -59,8 +58,8 @@ func (a *Agent) TakeOver(ctx context.Context, s objectlog.Shard, holder objectlo
 	return nil
 }
 
-// CheckPeerAddress tries the own advertised peer address, as other agents will. An error says that it leads to somebody else; that it
-// can't be reached from here is a warning in the log, since networks differ. It is called once the agent is served to others.
+// CheckPeerAddress tries the own advertised peer address, as other agents will: ErrStranger when it leads to somebody else. Other errors say that
+// it can't be reached from here; since networks differ, others may reach it all the same. It is called once the agent is served to others.
 func (a *Agent) CheckPeerAddress(ctx context.Context) error {
 	own := a.presence.info
 	if a.leaders == nil {
@@ -73,9 +72,9 @@ func (a *Agent) CheckPeerAddress(ctx context.Context) error {
 	case errors.Is(err, ErrStranger):
 		return fmt.Errorf("advertised peer address %s: it leads elsewhere: %w", own.PeerAddress, err)
 	case err != nil:
-		slog.Warn("the advertised peer address can't be reached from here", "address", own.PeerAddress, "err", err)
+		return fmt.Errorf("advertised peer address %s: it can't be reached from here: %w", own.PeerAddress, err)
 	case answer.Agent.Boot != own.Boot:
-		return fmt.Errorf("advertised peer address %s: agent %s on host %q answers there: every agent needs an address of its own", own.PeerAddress, answer.Agent.Boot, answer.Agent.Host)
+		return fmt.Errorf("advertised peer address %s: agent %s on host %q answers there: %w", own.PeerAddress, answer.Agent.Boot, answer.Agent.Host, ErrStranger)
 	}
 	return nil
 }

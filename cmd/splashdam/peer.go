@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -21,6 +23,7 @@ type peers struct {
 	cfg      peer.Config
 	client   *peer.Client // set by dial
 	server   *http.Server // set by serve
+	failed   chan<- error // set by serve
 }
 
 // listenToPeers takes the port for other agents, and reads the certificates for them.
@@ -44,7 +47,7 @@ func (p *peers) dial(own agent.Identity) agent.Peers {
 
 // serve answers other agents until stop. What goes wrong is sent to failed.
 func (p *peers) serve(engine *agent.Agent, failed chan<- error) {
-	p.server = peer.NewServer(p.cfg, engine)
+	p.server, p.failed = peer.NewServer(p.cfg, engine), failed
 	serve := p.server.Serve
 	if p.cfg.ServerTLS != nil {
 		serve = func(l net.Listener) error { return p.server.ServeTLS(l, "", "") }
@@ -132,12 +135,44 @@ func (c Config) checkPeerCertificate(own tls.Certificate, authorities *x509.Cert
 	return nil
 }
 
-// check tries the own address for other agents.
+// checkEvery lies between tries of an own address that can't be reached.
+const checkEvery = 2 * time.Second
+
+// check tries the own address for other agents. One where nobody answers may be that of an agent that is just being started again: until this
+// agent is found there, it goes on looking until ctx ends, and sends to failed what is refused at the start.
 func (p *peers) check(ctx context.Context, engine *agent.Agent) error {
-	if err := engine.CheckPeerAddress(ctx); err != nil {
-		return &terminalError{op: "start agent", cause: err, hint: "give each agent an --advertise-peer of its own"}
+	err := engine.CheckPeerAddress(ctx)
+	if err == nil || errors.Is(err, agent.ErrStranger) {
+		return refusedAddress("start agent", err)
 	}
+	slog.Warn("other agents may not reach this one", "err", err)
+	go func() {
+		tick := time.NewTicker(checkEvery)
+		defer tick.Stop()
+		for err != nil && !errors.Is(err, agent.ErrStranger) {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+			err = engine.CheckPeerAddress(ctx)
+		}
+		if err != nil {
+			select {
+			case p.failed <- refusedAddress("run agent", err):
+			default: // it stops already
+			}
+		}
+	}()
 	return nil
+}
+
+// refusedAddress is the error of an address that leads to another agent; nil stays nil.
+func refusedAddress(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &terminalError{op: op, cause: err, hint: "give each agent an --advertise-peer of its own"}
 }
 
 // usesPeers says whether other agents can be in the cluster: an embedded table serves one process.
