@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,14 +73,15 @@ func TestSlowAnswerIsNoClockThatIsOff(t *testing.T) {
 	want(t, "of an agent that is away", len(l.clocks()), 0)
 }
 
-// strangerAt refuses by name whoever greets the address.
+// strangerAt refuses by name whoever greets the address, once it is there.
 type strangerAt struct {
 	Peers
 	address string
+	there   *atomic.Bool
 }
 
 func (p strangerAt) Ping(ctx context.Context, address string, own Greeting) (Greeting, error) {
-	if address == p.address {
+	if address == p.address && p.there.Load() {
 		return Greeting{}, fmt.Errorf("wrong secret: %w", ErrStranger)
 	}
 	return p.Peers.Ping(ctx, address, own)
@@ -87,9 +89,10 @@ func (p strangerAt) Ping(ctx context.Context, address string, own Greeting) (Gre
 
 func TestAgentThatGreetsButDoesNotAnswerIsShownWithTheReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, s := newWire(), newStores()
+		w, s, there := newWire(), newStores(), &atomic.Bool{}
+		there.Store(true)
 		one := w.join(t, s, "one", func(cfg *Config) {
-			cfg.Dial = func(own Identity) Peers { return strangerAt{w.dial(own), "two"} }
+			cfg.Dial = func(own Identity) Peers { return strangerAt{w.dial(own), "two", there} }
 		})
 		two := w.join(t, s, "two")
 		<-time.After(time.Minute)
@@ -145,5 +148,24 @@ func TestAgentThatIsAwayIsShownWithTheReasonUntilItAnswers(t *testing.T) {
 		cut(false)
 		<-time.After(10 * time.Second)
 		want(t, "reason when it answers again", unreached(), "")
+	})
+}
+
+func TestAgentIsNotReadyWhenALeaderGreetsItButDoesNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s, there := newWire(), newStores(), &atomic.Bool{}
+		two := w.join(t, s, "two") // leads everything
+		one := w.join(t, s, "one", func(cfg *Config) {
+			cfg.Dial = func(own Identity) Peers { return strangerAt{w.dial(own), "two", there} }
+		})
+		there.Store(true)
+		if two.leads() == 0 {
+			t.Fatal("the first agent leads nothing")
+		}
+		<-time.After(5 * time.Second)
+		wantErr(t, "at first", one.Ready(), nil)
+		<-time.After(3 * time.Second)
+		wantNotReady(t, one.running, "can't be reached", "the network between the two")
+		wantErr(t, "the leader", two.Ready(), nil)
 	})
 }

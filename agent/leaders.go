@@ -315,6 +315,9 @@ func (l *leaders) unreachable(s objectlog.Shard) (since time.Duration, boot obje
 		return 0, t.boot, true
 	}
 	reached, ago := l.core.Reached(t.boot, l.mono())
+	if m := l.met[t.boot]; !m.failing.IsZero() { // it may greet all the while
+		ago = max(ago, time.Since(m.failing))
+	}
 	return min(ago, l.mono()-t.since), t.boot, reached
 }
 
