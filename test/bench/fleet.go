@@ -95,11 +95,12 @@ func (f *fleet) send(streams int, rate float64, duration time.Duration, flags ..
 
 // account is what agents have used and asked for until a moment.
 type account struct {
-	cpu     time.Duration
-	counted time.Duration // by one agent: how long it has been counting
-	entries int64         // of all shard logs
-	asked   []client.StoreRequests
-	each    map[string][]client.StoreRequests // by zone
+	cpu      time.Duration
+	counted  time.Duration // by one agent: how long it has been counting
+	entries  int64         // of all shard logs
+	segments int64         // in the bucket
+	asked    []client.StoreRequests
+	each     map[string][]client.StoreRequests // by zone
 }
 
 // look asks every agent.
@@ -135,7 +136,9 @@ func (f *fleet) look() (account, error) {
 	for _, n := range applied {
 		a.entries += n
 	}
-	return a, nil
+	all, err := f.segments()
+	a.segments = int64(len(all))
+	return a, err
 }
 
 // requests counts those to a store: of this kind, or of all where it is empty.
