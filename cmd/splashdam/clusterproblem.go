@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/splashdam/splashdam/client"
@@ -36,20 +37,20 @@ func problemsOf(c client.Cluster, names map[string]string) []problem {
 		tell := func(what, do string) { found = append(found, problem{What: what, Do: do, Agent: a.Boot}) }
 		heard[a.Boot] = isHeard(a)
 		name, at, asker := names[a.Boot], orNone(a.PeerAddress), names[c.AnsweredBy]
-		why := ""
+		met := ""
 		if a.Unreached != "" {
-			why = "; its address gave " + a.Unreached
+			met = "; what is met there: " + strings.TrimPrefix(a.Unreached, "ping: agent at "+a.PeerAddress+": ")
 		}
 		switch {
 		case replaced(a, c.Agents):
 		case a.HeardAgo < 0:
-			tell(fmt.Sprintf("Agent %s at %s was not heard by agent %s yet%s", name, at, asker, why),
+			tell(fmt.Sprintf("Agent %s at %s was not heard by agent %s yet%s", name, at, asker, met),
 				"if it runs, look at its --advertise-peer, at its certificates and at the network between the two; if it was killed, its entry goes within two minutes")
 		case !heard[a.Boot]:
-			tell(fmt.Sprintf("Agent %s at %s was last heard %s%s", name, at, agoText(secondsOf(a.HeardAgo)), why),
-				"if it runs, look at its machine and at the network between the two; if it was killed, its entry goes within two minutes")
+			tell(fmt.Sprintf("Agent %s at %s was last heard %s%s", name, at, agoText(secondsOf(a.HeardAgo)), met),
+				"if it runs, look at its machine, at its --advertise-peer and at the network between the two; if it was killed, its entry goes within two minutes")
 		case a.Unreached != "":
-			tell(fmt.Sprintf("Agent %s at %s greets agent %s but does not answer it%s", name, at, asker, why),
+			tell(fmt.Sprintf("Agent %s at %s greets agent %s but does not answer it%s", name, at, asker, met),
 				"look at its --advertise-peer and at what is between the two: it must lead to that agent, of this cluster and of this version")
 		}
 		if heard[a.Boot] && a.Problem != "" {

@@ -112,6 +112,9 @@ type agentStatus struct {
 	Peer     string   `json:"peer_address"`
 	Version  string   `json:"version"`
 	Applied  []int64  `json:"applied_seqs,omitempty"`
+
+	Unreached  string  `json:"unreached,omitempty"` // why it does not answer the agent that answers
+	ClockAhead float64 `json:"clock_ahead_seconds,omitempty"`
 }
 
 type shardStatus struct {
@@ -131,7 +134,8 @@ func statusOf(c client.Cluster) clusterStatus {
 	s := clusterStatus{Cluster: c.ID, FormatLevel: c.FormatLevel, AnsweredBy: c.AnsweredBy, Agents: []agentStatus{}, Shards: []shardStatus{}, names: shortNames(c)}
 	slices.SortFunc(c.Agents, func(a, b client.AgentInfo) int { return cmp.Compare(a.Ordinal, b.Ordinal) })
 	for _, a := range c.Agents {
-		one := agentStatus{Boot: a.Boot, Ordinal: a.Ordinal, State: "ready", Zone: a.Zone, Host: a.Host, Address: a.Address, Peer: a.PeerAddress, Version: a.Version, Applied: a.Applied}
+		one := agentStatus{Boot: a.Boot, Ordinal: a.Ordinal, State: "ready", Zone: a.Zone, Host: a.Host, Address: a.Address, Peer: a.PeerAddress, Version: a.Version, Applied: a.Applied,
+			Unreached: a.Unreached, ClockAhead: a.ClockAhead.Seconds()}
 		switch {
 		case replaced(a, c.Agents):
 			one.State = "replaced"

@@ -68,9 +68,9 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		"silent with a reason": {func(c *client.Cluster) {
 			c.Agents[0].HeardAgo, c.Agents[0].Unreached, c.Shards[1].Leader = 12*time.Second, "ping: agent at b:2: wrong secret", "aaaaaaaa-1111"
 		},
-			"Agent bbbbbbbb at b:2 was last heard 12s ago; its address gave ping: agent at b:2: wrong secret: if it runs, look at its machine"},
+			"Agent bbbbbbbb at b:2 was last heard 12s ago; what is met there: wrong secret: if it runs, look at its machine"},
 		"heard but not reached": {func(c *client.Cluster) { c.Agents[0].Unreached = "ping: agent at b:2: no answer in time" },
-			"Agent bbbbbbbb at b:2 greets agent aaaaaaaa but does not answer it; its address gave ping: agent at b:2: no answer in time: look at its --advertise-peer"},
+			"Agent bbbbbbbb at b:2 greets agent aaaaaaaa but does not answer it; what is met there: no answer in time: look at its --advertise-peer"},
 		"clock ahead": {func(c *client.Cluster) { c.Agents[0].ClockAhead = time.Hour },
 			"The clock of agent bbbbbbbb is 1h0m0s ahead of agent aaaaaaaa's: set it, and keep it set (NTP): records get their time from it"},
 		"own clock behind": {func(c *client.Cluster) { c.Agents[1].ClockAhead = -90 * time.Second },
