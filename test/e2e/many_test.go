@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -201,4 +202,168 @@ func TestSecondAgentOfOnePeerAddressIsRefused(t *testing.T) {
 		t.Errorf("consumed %q", got)
 	}
 	first.stop()
+}
+
+// spoilt stands in front of an agent's address for other agents, and turns bad when it is told to.
+type spoilt struct {
+	net.Listener
+	target string
+	manner atomic.Pointer[string] // nil: it does its work
+
+	mu    sync.Mutex
+	conns []net.Conn // under mu
+}
+
+// The manners, and how many records are written to an agent that has them.
+const (
+	garbage     = "garbage"
+	halfMessage = "half a message"
+	silence     = "silence"
+	orders      = 20
+)
+
+func newSpoilt(t *testing.T, target string) *spoilt {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &spoilt{Listener: l, target: target}
+	t.Cleanup(func() { l.Close(); p.drop() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			p.keep(c)
+			go p.serve(c)
+		}
+	}()
+	return p
+}
+
+func (p *spoilt) keep(c net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.conns = append(p.conns, c)
+}
+
+// drop ends all connections.
+func (p *spoilt) drop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		c.Close()
+	}
+	p.conns = nil
+}
+
+// turn makes it bad, for connections that exist and for new ones. One that falls silent leaves those that exist open.
+func (p *spoilt) turn(manner string) {
+	p.manner.Store(&manner)
+	if manner != silence {
+		p.drop()
+	}
+}
+
+func (p *spoilt) serve(c net.Conn) {
+	if manner := p.manner.Load(); manner != nil && *manner == garbage {
+		c.Write([]byte(strings.Repeat("\x00\xffgarbage\r\n", 100)))
+		c.Close()
+		return
+	}
+	up, err := net.Dial("tcp", p.target)
+	if err != nil {
+		c.Close()
+		return
+	}
+	p.keep(up)
+	go p.pass(up, c, false)
+	p.pass(c, up, true)
+}
+
+// pass passes on what comes, as its manner is; answers are what it spoils.
+func (p *spoilt) pass(to, from net.Conn, answers bool) {
+	defer to.Close()
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		manner := p.manner.Load()
+		switch {
+		case manner != nil && *manner == silence:
+			n = 0
+		case manner != nil && answers && n > 60: // the frames that begin a connection are shorter
+			to.Write(buffer[:n/2])
+			return
+		}
+		if _, wrong := to.Write(buffer[:n]); err != nil || wrong != nil {
+			return
+		}
+	}
+}
+
+// afterTurn is how long a write may take: agents wait two leases before they say that they are not ready, and machines are busy.
+const afterTurn = 30 * time.Second
+
+// appendUntilDone appends where the log must end. What no agent decides soon is asked for again: a mismatch that shows the next offset means
+// that the record is in.
+func (b *broker) appendUntilDone(topic string, partition int, line string, at int, within time.Duration) error {
+	for unknown, late := false, time.Now().Add(within); ; {
+		err := b.appendWithin(auditTimeout, topic, partition, "", line, at)
+		if err == nil || unknown && err.actual == fmt.Sprint(at+1) {
+			return nil
+		}
+		if unknown = unknown || err.unknown(); err.actual != "" || time.Now().After(late) {
+			return fmt.Errorf("%w (outcome of earlier attempts unknown: %t)", err, unknown)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+func TestAgentThatAnswersOthersBadlyDoesNotStopTheCluster(t *testing.T) {
+	t.Parallel()
+	for _, manner := range []string{garbage, halfMessage, silence} {
+		t.Run(manner, func(t *testing.T) {
+			t.Parallel()
+			localstacktest.Installed(t, localstack.HAProxy)
+			s := realStack(t)
+			peer := freeAddress(t)
+			proxy := newSpoilt(t, peer)
+			bad := s.another(t).start(t, "", "--peer-listen", peer, "--advertise-peer", proxy.Addr().String()) // leads everything
+			addresses, good := []string{bad.address}, []*broker{}
+			for range several - 1 {
+				good = append(good, s.another(t).start(t, ""))
+				addresses = append(addresses, good[len(good)-1].address)
+			}
+			balancer := balance(t, addresses)
+			balancer.awaitAgents(several)
+			balancer.mustRun(nil, "topic", "create", "orders", "--partitions", "128") // both shards
+			proxy.turn(manner)
+			turned := time.Now()
+			for n := range orders {
+				began := time.Now()
+				if err := balancer.appendUntilDone("orders", n%2*100, fmt.Sprintf("order %d", n), n/2, afterTurn); err != nil {
+					t.Errorf("order %d, %s after the turn: %v", n, time.Since(turned).Round(time.Millisecond), err)
+				} else if took := time.Since(began); took > time.Second {
+					t.Logf("order %d was written after %s", n, took.Round(time.Millisecond))
+				}
+			}
+			shown := balancer.awaitStatus(startTimeout, "a sentence about "+proxy.Addr().String(), func(shown agentsShown) bool {
+				for _, one := range shown.Problems {
+					if (strings.Contains(one.What, proxy.Addr().String()) || strings.Contains(one.What, "can't be reached")) && one.Do != "" {
+						return true
+					}
+				}
+				return false
+			})
+			t.Logf("after %s: %+v", time.Since(turned).Round(time.Millisecond), shown.Problems)
+			out := balancer.mustRun(nil, "consume", "orders", "--from", "earliest")
+			for n := range orders {
+				if times := strings.Count("\n"+out, fmt.Sprintf("\norder %d\n", n)); times != 1 {
+					t.Errorf("order %d is there %d times", n, times)
+				}
+			}
+		})
+	}
 }
