@@ -64,11 +64,14 @@ func (r *Round) pauses(took []time.Duration, shardOf map[client.Partition]int, p
 }
 
 func (r Round) String() string {
-	text := fmt.Sprintf("%s %d: agent %d of %v, worst %v %v, readers %v, others %v, quiet %v", r.Mode, r.Number, r.Agent, r.Leaders, r.Worst, r.Shards, r.Readers, r.Others, r.Quiet)
+	text := fmt.Sprintf("%s %d: agent %d, leaders %v, gap before %v", r.Mode, r.Number, r.Agent, r.Leaders, r.Quiet)
+	if len(r.Shards) > 0 {
+		text += fmt.Sprintf(", worst %v, by shard %v", r.Worst, r.Shards)
+	}
 	for _, one := range []struct {
 		name string
 		span Span
-	}{{"latency", r.Latency}, {"stopped in", r.Stopped}, {"serves again after", r.Serves}} {
+	}{{"readers", r.Readers}, {"other shards", r.Others}, {"slowest acknowledgement", r.Latency}, {"stopped in", r.Stopped}, {"serves again after", r.Serves}} {
 		if one.span > 0 {
 			text += fmt.Sprintf(", %s %v", one.name, one.span)
 		}
