@@ -172,12 +172,14 @@ func (c *Core) onFailed(e Failed) {
 	p.pinging, p.grace = false, 0
 	p.failed++
 	switch {
+	case e.Refused && p.superseded: // one is enough; but it may be the newer of the two, so an answer takes it back
+		p.refused = max(p.refused+1, 2)
 	case e.Refused:
 		p.refused++
 	case p.refused < 2:
 		p.refused = 0
 	}
-	p.dead = p.dead || e.Gone || e.Refused && p.superseded
+	p.dead = p.dead || e.Gone
 	switch {
 	case p.refused == 1:
 		p.next, p.urgent = c.now+againAfter, true
