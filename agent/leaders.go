@@ -9,12 +9,19 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/splashdam/splashdam/agent/lead"
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
+)
+
+const (
+	// inboxMax is what waits for the core, or for one replica; more of it waits where it comes from.
+	inboxMax  = 64
+	drainPoll = 2 * time.Millisecond
 )
 
 // pingTimeout is far more than a greeting takes, and less than the lease: who does not answer in time is as good as away.
@@ -31,10 +38,13 @@ type leaders struct {
 	wall     func() objectlog.Timestamp
 
 	inbox   chan lead.Event
+	tells   []chan shardlog.Event // by shard: a replica that is busy with a long step keeps none of the others waiting
+	leave   chan struct{}         // asks run to drain, and is closed
+	left    chan struct{}         // closed when it has begun to
 	done    chan struct{}                          // closed when run is over
 	streams map[objectlog.Shard]context.CancelFunc // owned by run
 	effects sync.WaitGroup
-	offers  sync.WaitGroup // hand-offs under way
+	offers  atomic.Int32 // hand-offs under way
 
 	mu      sync.Mutex
 	core    *lead.Core
@@ -63,11 +73,13 @@ func (l *leaders) newTenure(boot objectlog.UUID) tenure {
 
 func newLeaders(cfg Config, own AgentInfo, boot objectlog.UUID, shards []shard, peers Peers) *leaders {
 	self := lead.Peer{Boot: boot, Name: placeOf(own)}
-	l := &leaders{peers: peers, own: self, shards: shards, lease: cfg.Lease, start: time.Now(), inbox: make(chan lead.Event), done: make(chan struct{}),
+	l := &leaders{peers: peers, own: self, shards: shards, lease: cfg.Lease, start: time.Now(), inbox: make(chan lead.Event, inboxMax), done: make(chan struct{}),
+		leave: make(chan struct{}), left: make(chan struct{}),
 		streams: make(map[objectlog.Shard]context.CancelFunc), agents: map[objectlog.UUID]AgentInfo{boot: own}, said: make(map[objectlog.UUID]Greeting),
 		met: make(map[objectlog.UUID]meeting), wall: cfg.Wall,
 		core: lead.New(lead.Config{Self: self, Shards: len(shards), Lease: cfg.Lease, Random: cfg.Random})}
 	for range shards {
+		l.tells = append(l.tells, make(chan shardlog.Event, inboxMax))
 		l.tenures = append(l.tenures, l.newTenure(objectlog.UUID{}))
 	}
 	return l
@@ -80,12 +92,13 @@ func placeOf(a AgentInfo) string { return a.Host + " " + a.PeerAddress }
 func (l *leaders) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer l.effects.Wait()
-	defer l.offers.Wait()
 	defer close(l.done)
 	defer cancel()
 	for i := range l.shards {
 		l.effects.Go(func() { l.watch(ctx, objectlog.Shard(i)) })
+		l.effects.Go(func() { l.tell(ctx, objectlog.Shard(i)) })
 	}
+	leave := l.leave
 	wake := time.NewTimer(0)
 	defer wake.Stop()
 	for {
@@ -95,9 +108,14 @@ func (l *leaders) run(ctx context.Context) error {
 			return nil
 		case <-wake.C:
 		case e = <-l.inbox:
+		case <-leave:
+			e, leave = lead.Drain{}, nil
 		}
 		for _, f := range l.step(e) {
 			l.dispatch(ctx, f)
+		}
+		if e == (lead.Drain{}) {
+			close(l.left)
 		}
 		if at, ok := l.core.NextWake(); ok {
 			wake.Reset(at - l.mono())
@@ -139,9 +157,16 @@ func (l *leaders) dispatch(ctx context.Context, e lead.Effect) {
 	case lead.Ping:
 		l.effects.Go(func() { l.ping(ctx, e.Boot) })
 	case lead.Tell:
-		_ = l.shards[e.Shard].replica.Tell(ctx, e.Event) // in vain only when the replica is at its end too
+		select {
+		case l.tells[e.Shard] <- e.Event:
+		case <-ctx.Done():
+		}
 	case lead.HandOff:
-		l.offers.Go(func() { l.handOff(ctx, e) })
+		l.offers.Add(1)
+		l.effects.Go(func() {
+			defer l.offers.Add(-1)
+			l.handOff(ctx, e)
+		})
 	case lead.Follow:
 		if stop := l.streams[e.Shard]; stop != nil {
 			stop()
@@ -151,6 +176,18 @@ func (l *leaders) dispatch(ctx context.Context, e lead.Effect) {
 			streaming, stop := context.WithCancel(ctx)
 			l.streams[e.Shard] = stop
 			l.effects.Go(func() { l.follow(streaming, e.Shard, to) })
+		}
+	}
+}
+
+// tell passes events on to a replica, in order.
+func (l *leaders) tell(ctx context.Context, s objectlog.Shard) {
+	for {
+		select {
+		case e := <-l.tells[s]:
+			_ = l.shards[s].replica.Tell(ctx, e) // in vain only when the replica is at its end too
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -226,7 +263,14 @@ func (l *leaders) heard(ctx context.Context, g Greeting, unasked bool) {
 	m.heard = time.Now()
 	l.met[boot] = m
 	l.mu.Unlock()
-	l.post(ctx, e)
+	if !unasked {
+		l.post(ctx, e)
+		return
+	}
+	select {
+	case l.inbox <- e:
+	default: // whoever greets is answered at once; there is a next greeting
+	}
 }
 
 // listed takes the table's list of agents.
@@ -259,40 +303,42 @@ func (l *leaders) listed(ctx context.Context, items []metadata.Item) {
 
 // handOff lets go of a shard and offers it to another agent. That one hears of it at once instead of watching the lease.
 func (l *leaders) handOff(ctx context.Context, e lead.HandOff) {
-	replica := l.shards[e.Shard].replica
-	epoch := replica.Status().Epoch
-	err := replica.Resign(ctx)
+	err := l.shards[e.Shard].replica.Resign(ctx)
 	if to, ok := l.agent(e.To); err == nil && ok {
-		if err := l.peers.HandOff(ctx, to, e.Shard, epoch); err != nil {
+		if err := l.peers.HandOff(ctx, to, e.Shard, e.Epoch); err != nil {
 			slog.Warn("offer shard", "shard", e.Shard, "to", e.To, "err", err) // it finds the lease without a holder a moment later
 		}
 	}
 	l.post(ctx, lead.HandedOff{Shard: e.Shard, Err: err})
 }
 
-// drain hands off what this agent leads, and answers when the others have heard of it or ctx has ended.
+// drain hands off what this agent leads, and answers when the others have heard of it or ctx has ended. It is called once.
 func (l *leaders) drain(ctx context.Context) {
-	l.post(ctx, lead.Drain{})
-	for _, s := range l.shards {
-		for changed := s.replica.Changed(); ctx.Err() == nil; changed = s.replica.Changed() {
-			if r := s.replica.Status().Role; r != shardlog.RoleLeading && r != shardlog.RoleClaiming {
-				break // so its hand-off, if there was one, is among the offers
-			}
-			select {
-			case <-changed:
-			case <-ctx.Done():
-			}
+	close(l.leave)
+	select {
+	case <-l.left:
+	case <-l.done:
+		return
+	}
+	poll := time.NewTicker(drainPoll)
+	defer poll.Stop()
+	for !l.idle() {
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return
 		}
 	}
-	offered := make(chan struct{})
-	go func() {
-		l.offers.Wait()
-		close(offered)
-	}()
-	select {
-	case <-offered:
-	case <-ctx.Done():
+}
+
+// idle: nothing is led here, and nobody waits to hear of it. A hand-off is counted before it lets go.
+func (l *leaders) idle() bool {
+	for _, s := range l.shards {
+		if r := s.replica.Status().Role; r == shardlog.RoleLeading || r == shardlog.RoleClaiming {
+			return false
+		}
 	}
+	return l.offers.Load() == 0
 }
 
 // leader answers the shard's tenure as it is known now.

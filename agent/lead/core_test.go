@@ -346,6 +346,22 @@ func TestBootWhoseNameANewerOneBearsIsAskedOnceMore(t *testing.T) {
 	s.want("one refusal", s.step(Failed{Boot: boot(3), Refused: true}), Tell{}, goneTo(0, 3))
 }
 
+// An item of a former run that is listed after the newer boot of that name was heard must not end the newer one for good.
+func TestFormerRunThatIsListedLaterDoesNotEndTheNewerOne(t *testing.T) {
+	s := enter(t, 1)
+	s.listed()
+	s.step(follows(3, 5, 2))                                                      // boot 3 is met by its greeting
+	s.step(Listed{Peers: []Peer{agent(3), {Boot: boot(4), Name: agent(3).Name}}}) // boot 4: a former run, whose item stayed behind
+	s.step(Failed{Boot: boot(4), Gone: true})
+	s.pass(lease)
+	s.step(Failed{Boot: boot(3), Refused: true}) // for a moment
+	s.pass(lease)
+	s.step(leading(3, 6)) // it answers again, and leads
+	if boot3, _ := s.core.Leader(0); boot3 != boot(3) || len(s.core.Live()) != 2 {
+		t.Errorf("leader %v, alive: %v; want boot 3 and both", boot3, s.core.Live())
+	}
+}
+
 func TestRestartedAgentTakesWhatItsFormerRunLedInItsFirstSeconds(t *testing.T) {
 	for name, after := range map[string]time.Duration{"young": time.Second, "old": 10 * time.Second} {
 		t.Run(name, func(t *testing.T) {
@@ -383,6 +399,18 @@ func TestOfferedAgentClaims(t *testing.T) {
 	s.want("another offer", s.step(Offered{Holder: boot(2), Epoch: 6}), Tell{}, ranked(0, 0), goneTo(0, 2))
 	s.want("drain", s.step(Drain{}), Tell{}, ranked(0, -1))
 	s.want("an offer to one that stops", s.step(Offered{Holder: boot(2), Epoch: 6}), Tell{})
+}
+
+func TestNobodyLetsGoOfAnotherOnesEpoch(t *testing.T) {
+	s := enter(t, 1)
+	s.listed(2, 3)
+	s.step(leading(3, 5))
+	s.want("an offer of one that does not hold the shard", s.step(Offered{Holder: boot(2), Epoch: 5}), Tell{})
+	if leader, epoch := s.core.Leader(0); leader != boot(3) || epoch != 5 {
+		t.Errorf("leader %v of epoch %d", leader, epoch)
+	}
+	s.step(follows(2, 6, 0))
+	s.want("of an epoch whose holder is not known", s.step(Offered{Holder: boot(2), Epoch: 6}), Tell{}, ranked(0, 0), goneTo(0, 2))
 }
 
 // owned is agent 1, which leads shard 0 at epoch 5 since now, while agent 2 should.
@@ -424,11 +452,11 @@ func TestShardMovesToItsOwner(t *testing.T) {
 				return
 			}
 			s.want("shortly before", s.keep(began+c.first-1-s.now, c.heard), HandOff{})
-			s.want("then", s.keep(1, c.heard), HandOff{}, HandOff{0, boot(2)})
+			s.want("then", s.keep(1, c.heard), HandOff{}, HandOff{0, boot(2), 5})
 			s.want("once", s.keep(20*lease, c.heard), HandOff{})
 			s.want("it failed", s.step(HandedOff{Err: errors.New("away")}), HandOff{})
 			s.want("shortly before the next", s.keep(3*lease-1, c.heard), HandOff{})
-			s.want("the next", s.keep(1, c.heard), HandOff{}, HandOff{0, boot(2)})
+			s.want("the next", s.keep(1, c.heard), HandOff{}, HandOff{0, boot(2), 5})
 		})
 	}
 }
@@ -499,12 +527,12 @@ func TestDrainHandsOffAtOnceToTheNearest(t *testing.T) {
 			for _, h := range c.heard {
 				s.step(h)
 			}
-			s.want("drain", s.step(Drain{}), HandOff{}, HandOff{0, c.to})
+			s.want("drain", s.step(Drain{}), HandOff{}, HandOff{0, c.to, 5})
 			s.step(HandedOff{Err: errors.New("away")})
-			s.want("again", s.pass(lease/3), HandOff{}, HandOff{0, c.to})
+			s.want("again", s.pass(lease/3), HandOff{}, HandOff{0, c.to, 5})
 			s.step(HandedOff{})
 			s.step(Moved{Status: shardlog.Status{Role: shardlog.RoleFollowing, Epoch: 5}})
-			s.want("a claim was under way", s.moved(shardlog.RoleLeading, 6, boot(1)), HandOff{}, HandOff{0, c.next}) // nobody is near it
+			s.want("a claim was under way", s.moved(shardlog.RoleLeading, 6, boot(1)), HandOff{}, HandOff{0, c.next, 6}) // nobody is near it
 		})
 	}
 }
@@ -646,11 +674,11 @@ func TestNothingHappensForANumberOutOfRange(t *testing.T) {
 
 func TestWhoDidNotTakeAShardIsHandedNothingForLonger(t *testing.T) {
 	s := owned(t)
-	s.want("the first", s.keep(3*lease, follows(2, 5, 1)), HandOff{}, HandOff{0, boot(2)})
+	s.want("the first", s.keep(3*lease, follows(2, 5, 1)), HandOff{}, HandOff{0, boot(2), 5})
 	s.step(HandedOff{})
 	s.moved(shardlog.RoleLeading, 6, boot(1))
 	s.want("shortly before the next", s.keep(6*lease-1, follows(2, 6, 1)), HandOff{})
-	s.want("the next", s.keep(1, follows(2, 6, 1)), HandOff{}, HandOff{0, boot(2)})
+	s.want("the next", s.keep(1, follows(2, 6, 1)), HandOff{}, HandOff{0, boot(2), 6})
 }
 
 func TestDeposedReplicaIsToldItsRankAnew(t *testing.T) {

@@ -117,10 +117,12 @@ type Tell struct {
 	Event shardlog.Event
 }
 
-// HandOff lets go of the shard's leadership, then offers it to the other agent; zero: to nobody. It is answered by HandedOff.
+// HandOff lets go of the shard's leadership, then offers it to the other agent; zero: to nobody. It is answered by HandedOff. The offer tells
+// the epoch that is named here: the replica may have heard of another leader's meanwhile.
 type HandOff struct {
 	Shard objectlog.Shard
 	To    objectlog.UUID
+	Epoch objectlog.Epoch
 }
 
 func (Ping) effect()    {}

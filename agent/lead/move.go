@@ -79,10 +79,13 @@ func (c *Core) onHandedOff(e HandedOff) {
 	}
 }
 
-// onOffered: this agent was chosen.
+// onOffered: this agent was chosen, unless another one holds what is offered: nobody lets go of another one's epoch.
 func (c *Core) onOffered(e Offered) {
 	s := c.shard(e.Shard)
-	if s == nil || c.draining || s.epoch > e.Epoch || s.status.Role == shardlog.RoleLeading || s.status.Role == shardlog.RoleClaiming {
+	if s == nil || c.draining || s.epoch > e.Epoch || s.epoch == e.Epoch && !s.holder.IsZero() && s.holder != e.Holder {
+		return
+	}
+	if s.status.Role == shardlog.RoleLeading || s.status.Role == shardlog.RoleClaiming {
 		return
 	}
 	s.let, s.epoch = max(s.let, e.Epoch), e.Epoch
@@ -130,7 +133,7 @@ func (c *Core) moveOn() {
 			continue
 		}
 		s.handing, s.handed, s.heir, busy = true, s.status.Epoch, to, true
-		c.emit(HandOff{Shard: s.number, To: to})
+		c.emit(HandOff{Shard: s.number, To: to, Epoch: s.handed})
 	}
 }
 

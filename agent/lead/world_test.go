@@ -298,16 +298,17 @@ func (n *node) handOff(f HandOff) {
 	if n.dead {
 		return
 	}
-	if l.holder != n || n.barred {
-		n.step(HandedOff{Shard: f.Shard, Err: errors.New("not the holder")})
+	if n.barred {
+		n.step(HandedOff{Shard: f.Shard, Err: errors.New("away")})
 		return
 	}
-	epoch := l.epoch
-	l.holder = nil
-	n.replicas[f.Shard].rank = -1
-	n.move(int(f.Shard), shardlog.RoleFollowing)
+	if l.holder == n { // else there is nothing to let go of any more
+		l.holder = nil
+		n.replicas[f.Shard].rank = -1
+		n.move(int(f.Shard), shardlog.RoleFollowing)
+	}
 	if m := w.node(f.To); m != nil && !w.cut[[2]int{n.id, m.id}] {
-		w.after(hop, func() { m.step(Offered{Shard: f.Shard, Holder: n.self.Boot, Epoch: epoch}) })
+		w.after(hop, func() { m.step(Offered{Shard: f.Shard, Holder: n.self.Boot, Epoch: f.Epoch}) })
 	}
 	n.step(HandedOff{Shard: f.Shard})
 }

@@ -77,7 +77,7 @@ func (n *node) carryOutLead(f lead.Effect) {
 		}
 		n.step(int(f.Shard), f.Event)
 	case lead.HandOff:
-		n.handOff(int(f.Shard), f.To)
+		n.handOff(int(f.Shard), f.To, f.Epoch)
 	}
 }
 
@@ -127,8 +127,7 @@ func (n *node) ping(boot objectlog.UUID) {
 }
 
 // handOff lets go of a shard, then offers it.
-func (n *node) handOff(s int, to objectlog.UUID) {
-	epoch := n.replicas[s].core.Status(n.mono()).Epoch
+func (n *node) handOff(s int, to objectlog.UUID, epoch objectlog.Epoch) {
 	n.w.trace("hands off", n.place, int64(s), int64(epoch))
 	n.w.stats.HandOffs++
 	handed := func() { n.learn(lead.HandedOff{Shard: objectlog.Shard(s)}) }
