@@ -38,6 +38,7 @@ type Agent struct {
 	served    atomic.Bool // it was ready once
 	drainOnce sync.Once
 	draining  chan struct{} // closed by Drain
+	beaten    chan struct{} // closed behind the last heartbeat
 }
 
 // shard is one shard log and the state that it drives. The state is read within log.Read.
@@ -56,7 +57,7 @@ func Open(ctx context.Context, cfg Config, bucket objectlog.Bucket, table metada
 	}
 	cfg = cfg.withDefaults()
 	a := &Agent{cfg: cfg, table: table, joiner: &joiner{cfg: cfg, bucket: bucket, table: table},
-		robin: make(map[objectlog.UUID]uint32), draining: make(chan struct{})}
+		robin: make(map[objectlog.UUID]uint32), draining: make(chan struct{}), beaten: make(chan struct{})}
 	c, _, err := a.joiner.find(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open agent: %w", err)
@@ -145,6 +146,7 @@ func (a *Agent) letGo(ctx context.Context) {
 	a.writer.drain(draining)
 	cancelDraining()
 	a.resign(ctx)
+	<-a.beaten
 	a.presence.leave(context.WithoutCancel(ctx))
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"reflect"
+	"slices"
 	"strconv"
 	"time"
 
@@ -84,15 +85,6 @@ func (a *Agent) Fetch(ctx context.Context, r FetchRequest) []FetchedPartition {
 	a.locate(ctx, "fetch", targets)
 	wait, cancel := context.WithTimeout(ctx, r.Wait)
 	defer cancel()
-	if !a.planAll(ctx, targets, r) && r.Wait <= 0 && a.leaders != nil {
-		// Who does not wait for the next entry must not miss what another agent acknowledged before.
-		a.probe(ctx, targets, func(t *target) bool { return t.From >= t.plan.state.HighWatermark })
-		for _, t := range targets {
-			if t.Err != nil {
-				t.Err = t.fault("fetch", t.Err)
-			}
-		}
-	}
 	for !a.planAll(ctx, targets, r) {
 		changed := a.changes(targets)
 		// Planned once more behind taking the channels: what was applied in between does not close them.
@@ -100,7 +92,26 @@ func (a *Agent) Fetch(ctx context.Context, r FetchRequest) []FetchedPartition {
 			break
 		}
 	}
+	if a.leaders != nil && r.Wait < a.cfg.Lease {
+		a.lookAgain(ctx, targets, r)
+	}
 	return a.loadAll(ctx, targets)
+}
+
+// lookAgain makes a current read before an empty answer: who waits for less time than a follower may lag must not miss what another agent
+// acknowledged before.
+func (a *Agent) lookAgain(ctx context.Context, targets []*target, r FetchRequest) {
+	empty := func(t *target) bool { return t.Err == nil && len(t.plan.batches) == 0 }
+	if !slices.ContainsFunc(targets, empty) || slices.ContainsFunc(targets, func(t *target) bool { return !empty(t) }) {
+		return // an answer with something in it keeps nobody from asking again
+	}
+	a.probe(ctx, targets, empty)
+	for _, t := range targets {
+		if t.Err != nil {
+			t.Err = t.fault("fetch", t.Err)
+		}
+	}
+	a.planAll(ctx, targets, r)
 }
 
 // targetsMax bounds what one call reads: a few bytes that name the largest topic as a whole, sent some thousand times in one request,
@@ -191,7 +202,9 @@ func (a *Agent) planOne(t *target, budget int64, some bool) {
 // must not send a client away.
 func (a *Agent) doubt(ctx context.Context, t *target, budget int64, some bool) {
 	if t.Err = a.current(ctx, t.shard); t.Err == nil {
-		a.planOne(t, budget, some)
+		if a.planOne(t, budget, some); !t.plan.known && a.madeAnew(ctx, t) {
+			a.planOne(t, budget, some)
+		}
 		switch {
 		case !t.plan.known:
 			t.Err = metadata.ReasonUnknownTopic
@@ -202,6 +215,17 @@ func (a *Agent) doubt(ctx context.Context, t *target, budget int64, some bool) {
 	if t.Err != nil {
 		t.Err = t.fault("fetch", t.Err)
 	}
+}
+
+// madeAnew says whether the topic's name belongs to another topic than the target's by now, and turns the target to that one: the own catalog
+// may lag behind its deletion and its new creation.
+func (a *Agent) madeAnew(ctx context.Context, t *target) bool {
+	now, err := a.findCurrent(ctx, t.Topic, 0)
+	if err != nil || now.ID == t.topic.ID || int32(t.Partition) >= now.Partitions {
+		return false
+	}
+	t.topic, t.shard = now, metadata.ShardOf(now.ID, t.Partition, len(a.shards))
+	return a.current(ctx, t.shard) == nil
 }
 
 // fault puts a cause into words.

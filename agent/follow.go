@@ -12,7 +12,8 @@ import (
 )
 
 // follow feeds the own replica with what another agent commits, until that ends or is silent for the lease time. The replica checks every
-// entry as it would check the ring's, so nothing that a stream brings can mislead it.
+// entry as it would check the ring's: what does not continue the chain is not taken, and a follower that was told something else than the log
+// has stops at the next entry that is true.
 func (l *leaders) follow(ctx context.Context, s objectlog.Shard, to AgentInfo) {
 	replica := l.shards[s].replica
 	boot, _ := objectlog.ParseUUID(to.Boot) // leaders knows agents by it
@@ -49,7 +50,7 @@ func (a *Agent) Stream(ctx context.Context, s objectlog.Shard, from metadata.Seq
 	var told shardlog.Fingerprint
 	for say := true; ; {
 		changed, status := replica.Changed(), replica.Status()
-		if status.Role != shardlog.RoleLeading {
+		if status.Role != shardlog.RoleLeading || !status.Renewed { // whoever can't renew may have been replaced
 			return shardlog.ErrNotLeader
 		}
 		entries, kept := replica.Committed(from)

@@ -153,7 +153,7 @@ func (a *Agent) shardInfos() []ShardInfo {
 	infos := make([]ShardInfo, len(a.shards))
 	for i, s := range a.shards {
 		status := s.log.Status()
-		one := ShardInfo{Shard: objectlog.Shard(i), Leads: status.Role == shardlog.RoleLeading, Epoch: status.Epoch, Applied: status.Applied,
+		one := ShardInfo{Shard: objectlog.Shard(i), Leads: status.Role == shardlog.RoleLeading && status.Renewed, Epoch: status.Epoch, Applied: status.Applied,
 			Slots: status.Slots, Used: status.Used, Snapshot: status.Snapshot, SnapshotAge: status.SnapshotAge}
 		if !status.Leader.IsZero() {
 			one.Leader = status.Leader.String()

@@ -38,9 +38,9 @@ type leaders struct {
 	wall     func() objectlog.Timestamp
 
 	inbox   chan lead.Event
-	tells   []chan shardlog.Event // by shard: a replica that is busy with a long step keeps none of the others waiting
-	leave   chan struct{}         // asks run to drain, and is closed
-	left    chan struct{}         // closed when it has begun to
+	tells   []chan shardlog.Event                  // by shard: a replica that is busy with a long step keeps none of the others waiting
+	leave   chan struct{}                          // asks run to drain, and is closed
+	left    chan struct{}                          // closed when it has begun to
 	done    chan struct{}                          // closed when run is over
 	streams map[objectlog.Shard]context.CancelFunc // owned by run
 	effects sync.WaitGroup

@@ -90,6 +90,9 @@ func (a *Agent) resolve(ctx context.Context, t *target) objectlog.Timestamp {
 		}
 	})
 	if !t.plan.known {
+		if a.madeAnew(ctx, t) {
+			return a.resolve(ctx, t)
+		}
 		t.Err = metadata.ReasonUnknownTopic
 		return objectlog.NoTimestamp
 	}

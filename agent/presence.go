@@ -111,46 +111,47 @@ func (p *presence) leave(ctx context.Context) {
 
 // heartbeat keeps the agent's item moving, looks who else is there and, at the leader of shard 0, removes items that do not move.
 func (a *Agent) heartbeat(ctx context.Context) error {
-	a.list(ctx)
-	tick := time.NewTimer(heartbeatEvery)
+	defer close(a.beaten)
+	well := a.list(ctx)
+	tick := time.NewTimer(heartbeatRetry)
 	defer tick.Stop()
 	var seen map[metadata.Key]metadata.Rev
 	swept := time.Now()
 	for {
+		wait := heartbeatEvery
+		if !well {
+			wait = heartbeatRetry
+		}
+		tick.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		tick.Reset(heartbeatEvery)
-		if a.presence.beat(ctx); a.presence.ready() != nil {
-			tick.Reset(heartbeatRetry)
-			continue
-		}
-		a.list(ctx)
-		if time.Since(swept) >= sweepEvery {
+		a.presence.beat(ctx)
+		if well = a.list(ctx) && a.presence.ready() == nil; well && time.Since(swept) >= sweepEvery {
 			swept = time.Now()
 			seen = a.sweep(ctx, seen)
 		}
 	}
 }
 
-// list tells the leaders who else has an item, until the table has answered once.
-func (a *Agent) list(ctx context.Context) {
-	for a.leaders != nil && ctx.Err() == nil {
-		asking, cancel := context.WithTimeout(ctx, heartbeatTimeout)
-		items, err := a.agentItems(asking)
-		cancel()
-		if err == nil {
-			a.leaders.listed(ctx, items)
-			return
-		}
-		slog.Warn("look for other agents", "err", err)
-		select {
-		case <-time.After(heartbeatRetry):
-		case <-ctx.Done():
-		}
+// list tells the leaders who else has an item.
+func (a *Agent) list(ctx context.Context) bool {
+	if a.leaders == nil {
+		return true
 	}
+	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
+	defer cancel()
+	items, err := a.agentItems(ctx)
+	if err != nil {
+		if !errors.Is(err, context.Canceled) {
+			slog.Warn("look for other agents", "err", err)
+		}
+		return false
+	}
+	a.leaders.listed(ctx, items)
+	return true
 }
 
 // sweep removes the items of agents whose revision is what it was at the last sweep, and answers the revisions now.

@@ -58,6 +58,8 @@ const busyRetry = 250 * time.Millisecond
 // Pending is a request that has its place in the order but is not decided yet.
 type Pending struct {
 	topics []string // per batch
+	// current finds a topic by a current read; nil where the own catalog can't lag.
+	current func(ctx context.Context, name string, version int64) (metadata.Topic, error)
 
 	mu      sync.Mutex
 	results []ProduceResult
@@ -81,6 +83,9 @@ func (a *Agent) Submit(ctx context.Context, r ProduceRequest) *Pending {
 		results: make([]ProduceResult, len(r.Batches)),
 		open:    make([]int, len(r.Batches)),
 		done:    make(chan struct{}),
+	}
+	if a.leaders != nil {
+		p.current = a.findCurrent
 	}
 	arrived := a.cfg.Wall()
 	var batches []*write.Batch
@@ -127,6 +132,7 @@ func unplaced(n int, partition objectlog.Partition) []Position {
 func (p *Pending) Wait(ctx context.Context) []ProduceResult {
 	select {
 	case <-p.done:
+		p.doubt(ctx)
 		return p.results
 	case <-ctx.Done():
 	}
@@ -140,6 +146,21 @@ func (p *Pending) Wait(ctx context.Context) []ProduceResult {
 		}
 	}
 	return results
+}
+
+var errMadeAnew = errors.New("the topic was deleted and made anew: send the batch again")
+
+// doubt looks at what is said to be unknown: the own catalog may have lagged behind a topic's deletion and its new creation, and then the batch
+// went to partitions that are gone. It is not in the log, and is welcome in the new ones.
+func (p *Pending) doubt(ctx context.Context) {
+	for i, r := range p.results {
+		if p.current == nil || !errors.Is(r.Err, metadata.ReasonUnknownTopic) {
+			continue
+		}
+		if _, err := p.current(ctx, p.topics[i], 0); err == nil {
+			p.results[i].Err = produceError(p.topics[i], because(Unavailable, errMadeAnew))
+		}
+	}
 }
 
 // answer takes the decision on one share.

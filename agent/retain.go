@@ -57,7 +57,7 @@ func (a *Agent) retire(ctx context.Context) error {
 	return nil
 }
 
-// retainOnce reads topics from this agent's catalog, which may lag: a setting takes effect a little later.
+// retainOnce looks through the topics of this agent's catalog.
 func (a *Agent) retainOnce(ctx context.Context) {
 	now := a.cfg.Wall()
 	after := ""
@@ -87,24 +87,48 @@ func (a *Agent) retainTopic(ctx context.Context, t metadata.Topic, now objectlog
 		if s.log.Status().Role != shardlog.RoleLeading {
 			continue
 		}
-		var trims []metadata.Command
-		s.log.Read(func(metadata.Seq) {
-			for p := objectlog.Partition(0); int32(p) < t.Partitions; p++ {
-				if metadata.ShardOf(t.ID, p, len(a.shards)) != shard {
-					continue
-				}
-				if start, ok := logStartFor(s.state, t, p, now); ok {
-					trims = append(trims, metadata.Trim{Topic: t.ID, Partition: p, LogStart: start}.Command())
-				}
-			}
-		})
-		for some := range slices.Chunk(trims, trimsPerProposal) {
-			// An unknown outcome is no loss: the next round finds what is left to trim.
-			if _, err := s.log.Propose(ctx, some); err != nil && ctx.Err() == nil {
-				slog.Warn("trim by retention", "topic", t.Name, "shard", shard, "err", err)
-			}
+		if len(a.trims(t, shard, now)) == 0 {
+			continue
+		}
+		if err := a.trim(ctx, t, shard, now); err != nil && ctx.Err() == nil {
+			slog.Warn("trim by retention", "topic", t.Name, "shard", shard, "err", err)
 		}
 	}
+}
+
+// trim proposes what the settings allow. They are read anew, and currently: the own catalog may lag or stand still, and nothing is removed by a
+// setting that was changed since. It proposes to the own replica, not to whoever leads by now: what a leader finds is not its successor's to do.
+func (a *Agent) trim(ctx context.Context, t metadata.Topic, shard objectlog.Shard, now objectlog.Timestamp) error {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.ProduceTimeout)
+	defer cancel()
+	current, err := a.findCurrent(ctx, t.Name, 0)
+	if err != nil || current.ID != t.ID {
+		return err
+	}
+	for some := range slices.Chunk(a.trims(current, shard, now), trimsPerProposal) {
+		// An unknown outcome is no loss: the next round finds what is left to trim.
+		if _, err := own(a.shards[shard].log).Propose(ctx, some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// trims lists what is older or larger than the topic's settings allow.
+func (a *Agent) trims(t metadata.Topic, shard objectlog.Shard, now objectlog.Timestamp) []metadata.Command {
+	var trims []metadata.Command
+	s := a.shards[shard]
+	s.log.Read(func(metadata.Seq) {
+		for p := objectlog.Partition(0); int32(p) < t.Partitions; p++ {
+			if metadata.ShardOf(t.ID, p, len(a.shards)) != shard {
+				continue
+			}
+			if start, ok := logStartFor(s.state, t, p, now); ok {
+				trims = append(trims, metadata.Trim{Topic: t.ID, Partition: p, LogStart: start}.Command())
+			}
+		}
+	})
+	return trims
 }
 
 // logStartFor answers where the partition's log should start, if that is further up than it does.
@@ -143,7 +167,9 @@ func (a *Agent) expireProducers(ctx context.Context, last []metadata.Seq) {
 		if status.Role != shardlog.RoleLeading || status.Applied == last[i] {
 			continue
 		}
-		receipt, err := s.log.Propose(ctx, []metadata.Command{metadata.ExpireProducers{Before: before}.Command()})
+		proposing, cancel := context.WithTimeout(ctx, a.cfg.ProduceTimeout)
+		receipt, err := own(s.log).Propose(proposing, []metadata.Command{metadata.ExpireProducers{Before: before}.Command()})
+		cancel()
 		if err != nil {
 			slog.Warn("expire producers", "shard", i, "err", err)
 			continue

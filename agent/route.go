@@ -21,13 +21,25 @@ type routed struct {
 	leaders *leaders
 }
 
+// own is the log that takes proposals at this agent only.
+func own(l shardlog.Log) shardlog.Log {
+	if r, ok := l.(routed); ok {
+		return r.Shard
+	}
+	return l
+}
+
 // Propose implements shardlog.Log: it looks for the leader until ctx ends.
 func (r routed) Propose(ctx context.Context, commands []metadata.Command) (shardlog.Receipt, error) {
+	began := time.Now()
 	for {
 		t, to := r.leaders.leader(r.shard)
 		receipt, err := r.at(ctx, t, to, commands)
 		if !errors.Is(err, shardlog.ErrNotLeader) {
 			return receipt, err
+		}
+		if fault := r.Status().Fault; fault != nil && time.Since(began) > 2*r.leaders.lease {
+			return receipt, fmt.Errorf("%w: %w", err, fault) // it is stopped here, and nobody else has come to lead it
 		}
 		retry := time.NewTimer(routeRetry)
 		select {

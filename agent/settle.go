@@ -3,6 +3,11 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
@@ -20,12 +25,7 @@ func (a *Agent) settle(ctx context.Context) error {
 		if s.log.Status().Role == shardlog.RoleLeading {
 			var topics []metadata.Topic
 			s.log.Read(func(metadata.Seq) { topics = s.state.Unsettled() })
-			for _, t := range topics {
-				if err := a.settleTopic(ctx, t); err != nil && ctx.Err() == nil {
-					slog.Warn("settle topic", "topic", t.Name, "err", err)
-					again = true
-				}
-			}
+			again = a.settleAll(ctx, topics)
 		}
 		if again { // with the next change, or a little later
 			wait, cancel := context.WithTimeout(ctx, proposeRetry*20)
@@ -41,6 +41,32 @@ func (a *Agent) settle(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+const (
+	settleAtOnce = 16
+	// settlePatience is what one topic may take: one that waits for a shard that is stopped must not keep the others.
+	settlePatience = 5 * time.Second
+)
+
+// settleAll says whether something is left to do.
+func (a *Agent) settleAll(ctx context.Context, topics []metadata.Topic) bool {
+	var left atomic.Bool
+	var group errgroup.Group
+	group.SetLimit(settleAtOnce)
+	for _, i := range rand.Perm(len(topics)) { // none is always behind those that wait
+		group.Go(func() error {
+			trying, cancel := context.WithTimeout(ctx, settlePatience)
+			defer cancel()
+			if err := a.settleTopic(trying, topics[i]); err != nil && ctx.Err() == nil {
+				slog.Warn("settle topic", "topic", topics[i].Name, "err", err)
+				left.Store(true)
+			}
+			return nil
+		})
+	}
+	_ = group.Wait()
+	return left.Load()
 }
 
 func (a *Agent) settleTopic(ctx context.Context, t metadata.Topic) error {

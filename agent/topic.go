@@ -267,7 +267,10 @@ func (a *Agent) TrimPartition(ctx context.Context, name string, p objectlog.Part
 	if err != nil {
 		return fail(err)
 	}
-	r := result.(metadata.TrimResult)
+	r, ok := result.(metadata.TrimResult)
+	if !ok {
+		return fail(because(OutcomeUnknown, errStrangeResult))
+	}
 	if r.Reason != metadata.ReasonNone {
 		return fail(r.Reason)
 	}
@@ -314,11 +317,17 @@ func (a *Agent) changeTopic(ctx context.Context, c metadata.Command) (metadata.T
 	return topicResult(a.propose(ctx, catalogShard, c))
 }
 
+// errStrangeResult: another agent answered what the command does not answer.
+var errStrangeResult = errors.New("the leader's answer is of another command")
+
 func topicResult(result any, err error) (metadata.TopicResult, error) {
 	if err != nil {
 		return metadata.TopicResult{}, err
 	}
-	r := result.(metadata.TopicResult)
+	r, ok := result.(metadata.TopicResult)
+	if !ok {
+		return metadata.TopicResult{}, because(OutcomeUnknown, errStrangeResult)
+	}
 	if r.Reason != metadata.ReasonNone {
 		return r, r.Reason
 	}
