@@ -168,7 +168,7 @@ func (t *trial) strike(ctx context.Context, r *Round, victim *agent, led, others
 	if err := t.takeAway(ctx, r, victim); err != nil {
 		return err
 	}
-	t.awaitRecovery(ctx, r, led)
+	recovered := t.awaitRecovery(ctx, r, led, away)
 	if !pause(ctx, time.Until(r.Began.Add(away))) {
 		return ctx.Err()
 	}
@@ -181,7 +181,11 @@ func (t *trial) strike(ctx context.Context, r *Round, victim *agent, led, others
 			}
 		}
 	}
-	return victim.start(ctx)
+	if err := victim.start(ctx); err != nil {
+		return err
+	}
+	r.Stuck = !recovered && !t.awaitRecovery(ctx, r, led, recoverTimeout)
+	return nil
 }
 
 func (t *trial) takeAway(ctx context.Context, r *Round, victim *agent) error {
@@ -197,21 +201,24 @@ func (t *trial) takeAway(ctx context.Context, r *Round, victim *agent) error {
 	}
 }
 
-// awaitRecovery waits until every partition that the agent led has a record acknowledged, and read, that was sent since.
-func (t *trial) awaitRecovery(ctx context.Context, r *Round, led []client.Partition) {
-	until(ctx, recoverTimeout, func() error {
+// awaitRecovery waits until every partition that the agent led has a record acknowledged, and read, that was sent since. What has not happened
+// in time counts as long as it was waited for.
+func (t *trial) awaitRecovery(ctx context.Context, r *Round, led []client.Partition, within time.Duration) bool {
+	err := until(ctx, within, func() error {
 		took, ok := t.l.acked.first(r.Began, led)
 		read, okRead := t.l.read.first(r.Began, led)
 		if !ok || !okRead {
 			return errors.New("not yet")
 		}
+		r.Worst = 0 // what was waited for in vain
 		r.pauses(took, t.l.shardOf, led)
 		r.Readers = Span(slices.Max(read))
 		return nil
 	})
-	if r.Worst == 0 {
-		r.Worst, r.Readers, r.Stuck = Span(time.Since(r.Began)), Span(time.Since(r.Began)), true
+	if err != nil {
+		r.Worst, r.Readers = Span(time.Since(r.Began)), Span(time.Since(r.Began))
 	}
+	return err == nil
 }
 
 // handOff lets the agent stop by itself, and starts it again.
@@ -240,7 +247,7 @@ func (t *trial) freeze(ctx context.Context, r *Round, victim *agent, led, others
 		return err
 	}
 	defer victim.resume()
-	t.awaitRecovery(ctx, r, led)
+	r.Stuck = !t.awaitRecovery(ctx, r, led, recoverTimeout)
 	if !pause(ctx, time.Until(r.Began.Add(frozenFor))) {
 		return ctx.Err()
 	}
