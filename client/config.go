@@ -23,10 +23,12 @@ const (
 // Config is the settings of a Client. Zero values are the defaults named here.
 type Config struct {
 	// Addresses are host:port of agents or of a load balancer before them; default 127.0.0.1:4510. A client stays at one
-	// address, the first at random, and goes on to the next when a call finds it unreachable.
+	// address, the first at random, and goes on to the next when a call finds it unreachable, or the agent there about to stop or not
+	// able to serve.
 	Addresses []string
 	// Zone is where this client runs, in the words of the agents' setting zone. When set, agents of that zone that can be reached at their
-	// own client addresses are used first, found out anew with each generation of connections; Addresses come behind them. At most 64 characters.
+	// own client addresses and are ready are used first, found out anew with each generation of connections; Addresses come behind them. At
+	// most 64 characters.
 	Zone string
 	// TLS, when set, is used for https; nil: plain http. NextProtos is filled in.
 	TLS *tls.Config

@@ -135,12 +135,17 @@ const (
 	kafkaTimedOut  = 7
 	reasonTimedOut = "REQUEST_TIMED_OUT"
 	reasonDraining = "DRAINING" // the agent is about to stop, and did nothing
+
+	codeUnavailable = "unavailable" // said by an agent: it, or what it needs, is not there at the moment
 )
 
-// heed answers e, and leaves an agent that says that it is about to stop.
+// heed answers e, and leaves an agent that says that it is about to stop, or that it can't serve.
 func (c *Client) heed(e *Error) *Error {
-	if e.Reason == reasonDraining {
+	switch {
+	case e.Reason == reasonDraining:
 		c.transport.moveOn()
+	case e.definite && e.Code == codeUnavailable:
+		c.transport.avoid()
 	}
 	return e
 }

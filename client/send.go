@@ -121,7 +121,7 @@ func (p *Producer) cannotSend(now time.Time) bool {
 	if p.unary(now) {
 		return p.calls >= callsMax
 	}
-	return p.stream != nil && p.stream.retire(now, p.c.cfg.RequestTimeout)
+	return p.stream != nil && p.stream.retire(now, p.c.transport.moveCount(), p.c.cfg.RequestTimeout)
 }
 
 // identify gives the queue an identity that it has not used: the producer's, if that has moved on, else its next epoch,

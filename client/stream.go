@@ -17,6 +17,7 @@ import (
 type stream struct {
 	rpc    *connect.BidiStreamForClientSimple[splashdamv1.ProduceStreamRequest, splashdamv1.ProduceStreamResponse]
 	cancel context.CancelFunc
+	opened int         // transport.moveCount before it was
 	until  time.Time   // when it is replaced, for a load balancer's sake; under Producer.mu
 	watch  *time.Timer // cancels the stream when requests wait for RequestTimeout without any answer; under Producer.mu
 
@@ -25,10 +26,10 @@ type stream struct {
 	closing  bool      // the request side is closed; under Producer.mu
 }
 
-// retire says whether the stream takes no more requests, because of its age, and closes it once everything is answered; the
-// agent has so long to end its side.
-func (s *stream) retire(now time.Time, wait time.Duration) bool {
-	if now.Before(s.until) {
+// retire says whether the stream takes no more requests, because of its age or because its agent was left, and closes it once everything is
+// answered; the agent has so long to end its side.
+func (s *stream) retire(now time.Time, moves int, wait time.Duration) bool {
+	if now.Before(s.until) && s.opened == moves {
 		return false
 	}
 	if len(s.flights) == 0 && !s.closing {
@@ -84,6 +85,7 @@ func (p *Producer) putBack(f *flight) {
 // openStream opens a stream with its receiver.
 func (p *Producer) openStream() (*stream, error) {
 	ctx, cancel := context.WithCancel(p.ctx)
+	opened := p.c.transport.moveCount()
 	rpc, err := p.c.log.ProduceStream(ctx)
 	if err != nil {
 		cancel()
@@ -91,7 +93,7 @@ func (p *Producer) openStream() (*stream, error) {
 	}
 	// net/http does not notice the end of ctx while it waits for more of the request: end the request, too.
 	context.AfterFunc(ctx, func() { _ = rpc.CloseRequest() })
-	s := &stream{rpc: rpc, cancel: cancel, until: time.Now().Add(p.c.cfg.ConnectionAge)}
+	s := &stream{rpc: rpc, cancel: cancel, opened: opened, until: time.Now().Add(p.c.cfg.ConnectionAge)}
 	s.watch = time.AfterFunc(p.c.cfg.RequestTimeout, cancel)
 	p.mu.Lock()
 	p.stream = s

@@ -16,7 +16,7 @@ import (
 // transport sends every request to the current address, over HTTP/2 where it can.
 //
 // It stays at one address because a stream and the unary calls beside it then meet the same agent, and moves on when
-// that one can't be reached. The whole set of connections is replaced after ConnectionAge: with HTTP/2 one connection
+// that one can't be reached, stops, or can't serve. The whole set of connections is replaced after ConnectionAge: with HTTP/2 one connection
 // lasts for ever, and a load balancer in front could not move any load. A replaced set ends when its last call ends.
 type transport struct {
 	cfg    Config
@@ -27,7 +27,8 @@ type transport struct {
 	near      int      // how many of them are of agents in the client's zone
 	current   int      // index of the address in use
 	set       *connections
-	moved     time.Time // when an agent that stops was left
+	moved     time.Time // when an agent was last left at its word
+	moves     int       // how many times one was
 }
 
 // connections is one generation of connections.
@@ -37,9 +38,18 @@ type connections struct {
 	plain   map[string]bool // by address: probed, and whether it speaks HTTP/1.1 only; under transport.mu
 }
 
-// moveEvery is how long the client stays where an agent that stops has sent it, at least: all calls that were under way there
-// say so, but one move is enough.
-const moveEvery = 100 * time.Millisecond
+const (
+	// moveEvery is how long the client stays where an agent that stops has sent it, at least: all calls that were under way there
+	// say so, but one move is enough.
+	moveEvery = 100 * time.Millisecond
+	// avoidEvery is the same where agents can't serve: it may be that none can, and every move costs connections.
+	avoidEvery = time.Second
+)
+
+// readyHeader says "false" in every answer of an agent that clients should leave. Over HTTP/2 nobody sees its "Connection: close".
+const readyHeader = "Splashdam-Ready"
+
+func saysUnready(answer http.Header) bool { return answer.Get(readyHeader) == "false" }
 
 // errNoStreams is answered to a stream over HTTP/1.1.
 var errNoStreams = errors.New("no streams over HTTP/1.1")
@@ -61,6 +71,9 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	res, err := t.send(set, address, r)
 	if err != nil && r.Context().Err() == nil {
 		t.leave(address, err)
+	}
+	if err == nil && saysUnready(res.Header) {
+		t.avoidAt(set, address)
 	}
 	return res, err
 }
@@ -109,9 +122,7 @@ func (t *transport) closeIdle() {
 	t.mu.Lock()
 	set := t.set
 	t.mu.Unlock()
-	if set != nil {
-		set.closeIdle()
-	}
+	set.closeIdle()
 }
 
 // pick answers the connections and the address for one request. The first one of a generation asks for agents in the zone.
@@ -124,7 +135,7 @@ func (t *transport) pick(ctx context.Context) (*connections, string) {
 	}
 	set, address := t.set, t.addresses[t.current]
 	t.mu.Unlock()
-	if fresh && old != nil {
+	if fresh {
 		old.closeIdle()
 	}
 	if fresh && t.cfg.Zone != "" {
@@ -148,15 +159,70 @@ func (t *transport) leave(address string, err error) {
 // moveOn leaves an agent that is about to stop: by fresh connections, which a load balancer leads to another one, and to the next address.
 func (t *transport) moveOn() {
 	t.mu.Lock()
-	old, now := t.set, time.Now()
-	if old == nil || now.Sub(t.moved) < moveEvery {
-		t.mu.Unlock()
-		return
+	now := time.Now()
+	old := t.renew(now, moveEvery)
+	if old != nil {
+		t.next(now)
 	}
-	t.set, t.moved = t.connect(now), now
-	t.next(now)
 	t.mu.Unlock()
 	old.closeIdle()
+}
+
+// avoid leaves an agent that can't serve at the moment. Other agents of the zone may be cut off by the same, so the given addresses
+// are next, among them a load balancer's, which knows who can; the zone is looked at again before long.
+func (t *transport) avoid() {
+	t.mu.Lock()
+	old := t.avoidLocked()
+	t.mu.Unlock()
+	old.closeIdle()
+}
+
+// avoidAt is avoid, unless the address has been left since the request was sent: an answer may have waited for long.
+func (t *transport) avoidAt(set *connections, address string) {
+	var old *connections
+	t.mu.Lock()
+	if t.set == set && t.addresses[t.current] == address {
+		old = t.avoidLocked()
+	}
+	t.mu.Unlock()
+	old.closeIdle()
+}
+
+func (t *transport) avoidLocked() (old *connections) {
+	now := time.Now()
+	if old = t.renew(now, avoidEvery); old == nil {
+		return nil
+	}
+	if t.current < t.near {
+		t.set.hasten(now)
+		t.current = t.near
+	} else {
+		t.current = t.near + (t.current-t.near+1)%(len(t.addresses)-t.near)
+	}
+	return old
+}
+
+// renew replaces the connections and answers the old ones, or nil when that was done just now. A look for agents of the zone is not
+// put off by it. The lock is held.
+func (t *transport) renew(now time.Time, every time.Duration) *connections {
+	old := t.set
+	if old == nil || now.Sub(t.moved) < every {
+		return nil
+	}
+	t.set = t.connect(now)
+	if old.replace.Before(t.set.replace) {
+		t.set.replace = old.replace
+	}
+	t.moved = now
+	t.moves++
+	return old
+}
+
+// moveCount says how often agents were left at their word: a stream that was opened before is at one that was.
+func (t *transport) moveCount() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.moves
 }
 
 // next makes the next address the current one. Who leaves an agent of the zone looks for others before long. The lock is held.
@@ -268,7 +334,11 @@ func (t *transport) over(two bool) *http.Transport {
 	return tr
 }
 
+// closeIdle drops what is idle of c, which may be nil.
 func (c *connections) closeIdle() {
+	if c == nil {
+		return
+	}
 	c.h1.CloseIdleConnections()
 	c.h2.CloseIdleConnections()
 }

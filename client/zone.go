@@ -27,9 +27,9 @@ const (
 func (t *transport) lookAround(ctx context.Context, set *connections, address string) string {
 	ctx, cancel := context.WithTimeout(ctx, min(lookTimeout, t.cfg.DialTimeout))
 	defer cancel()
-	cluster, err := t.clusterAt(ctx, set, address)
+	cluster, _, err := t.clusterAt(ctx, set, address)
 	var near []string
-	if err == nil {
+	if err == nil { // one that is not ready may still know who is
 		near = t.reachable(ctx, set, cluster)
 	}
 	t.mu.Lock()
@@ -46,7 +46,7 @@ func (t *transport) lookAround(ctx context.Context, set *connections, address st
 	return t.addresses[t.current]
 }
 
-// reachable answers the addresses of agents in the zone at which these very agents answer, in a random order: an advertised address may be that of a
+// reachable answers the addresses of agents in the zone at which these very agents answer that they are ready, in a random order: an advertised address may be that of a
 // load balancer, or lead elsewhere from here, even to another cluster.
 func (t *transport) reachable(ctx context.Context, set *connections, cluster *splashdamv1.GetClusterResponse) []string {
 	boots := make(map[string]string) // by address
@@ -73,8 +73,8 @@ func (t *transport) reachable(ctx context.Context, set *connections, cluster *sp
 	var all sync.WaitGroup
 	for i, address := range candidates {
 		all.Go(func() {
-			there, err := t.clusterAt(ctx, set, address)
-			found[i] = err == nil && there.GetClusterId() == cluster.GetClusterId() && there.GetAnsweredBy() == boots[address]
+			there, ready, err := t.clusterAt(ctx, set, address)
+			found[i] = err == nil && ready && there.GetClusterId() == cluster.GetClusterId() && there.GetAnsweredBy() == boots[address]
 		})
 	}
 	all.Wait()
@@ -87,10 +87,12 @@ func (t *transport) reachable(ctx context.Context, set *connections, cluster *sp
 	return near
 }
 
-// clusterAt asks for the cluster at one address.
-func (t *transport) clusterAt(ctx context.Context, set *connections, address string) (*splashdamv1.GetClusterResponse, error) {
+// clusterAt asks for the cluster at one address, and whether whoever answers there is ready.
+func (t *transport) clusterAt(ctx context.Context, set *connections, address string) (cluster *splashdamv1.GetClusterResponse, ready bool, err error) {
+	ctx, call := connect.NewClientContext(ctx)
 	there := &http.Client{Transport: at{t, set, address}, CheckRedirect: noRedirect}
-	return splashdamv1connect.NewClusterServiceClient(there, t.base(), connect.WithReadMaxBytes(clusterBytesMax)).GetCluster(ctx, &splashdamv1.GetClusterRequest{})
+	cluster, err = splashdamv1connect.NewClusterServiceClient(there, t.base(), connect.WithReadMaxBytes(clusterBytesMax)).GetCluster(ctx, &splashdamv1.GetClusterRequest{})
+	return cluster, err == nil && !saysUnready(call.ResponseHeader()), err
 }
 
 // clusterBytesMax bounds a description of a cluster: a thousand agents, a thousand shards.

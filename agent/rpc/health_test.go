@@ -69,6 +69,9 @@ func TestConnectionsOfAnAgentThatIsNotReadyEndWithTheirCall(t *testing.T) {
 		if r.StatusCode != http.StatusOK {
 			t.Errorf("got status %d", r.StatusCode)
 		}
+		if said := r.Header.Get("Splashdam-Ready"); (said == "false") != r.Close || said != "" && !r.Close {
+			t.Errorf("the answer says %q of being ready, its connection ends: %v", said, r.Close)
+		}
 		return r.Close
 	}
 	if answered() {

@@ -16,6 +16,11 @@ import (
 	"github.com/splashdam/splashdam/proto/splashdam/v1/splashdamv1connect"
 )
 
+// readyHeader, with the value "false", is in every answer, good or bad, of an agent that is not ready; one that is ready does not send it. A client
+// that came by the agent's own address leaves it then, for one that a load balancer or GetCluster names: it may miss what others have
+// committed since.
+const readyHeader = "Splashdam-Ready"
+
 // around is what every request passes, whatever its protocol.
 func (e *edge) around(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -23,6 +28,7 @@ func (e *edge) around(next http.Handler) http.Handler {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		if e.unready() {
 			w.Header().Set("Connection", "close") // over HTTP/2 a GOAWAY: what is under way is answered, what comes next goes elsewhere
+			w.Header().Set(readyHeader, "false")  // for clients that would come back here, past every load balancer
 		}
 		if e.cors(w, r) {
 			return
