@@ -93,12 +93,16 @@ func (f *fleet) send(streams int, rate float64, duration time.Duration, flags ..
 	return sum, err
 }
 
+// fullBytes is what a segment has that was sealed on size: agents seal at about 8 MiB, as they expect batches to be stored.
+const fullBytes = 6 << 20
+
 // account is what agents have used and asked for until a moment.
 type account struct {
 	cpu      time.Duration
 	counted  time.Duration // by one agent: how long it has been counting
 	entries  int64         // of all shard logs
 	segments int64         // in the bucket
+	full     int64         // of them, sealed on size and not on time
 	asked    []client.StoreRequests
 	each     map[string][]client.StoreRequests // by zone
 }
@@ -137,7 +141,11 @@ func (f *fleet) look() (account, error) {
 		a.entries += n
 	}
 	all, err := f.segments()
-	a.segments = int64(len(all))
+	for _, s := range all {
+		if a.segments++; s.bytes >= fullBytes {
+			a.full++
+		}
+	}
 	return a, err
 }
 

@@ -96,7 +96,7 @@ func (s *onStores) round(name string, used *usedUp, zones ...string) (err error)
 }
 
 // compare holds what was asked of the stores against what follows from the protocol: an object per flush, at most four flushes a second and agent
-// behind a burst of four, and one PUT in twenty hedged; an item per entry, and an entry per shard and flush where no two agents' proposals meet; a
+// behind a burst of four and one per full segment, and one PUT in twenty hedged; an item per entry, and an entry per shard and flush where no two agents' proposals meet; a
 // renewal a second and shard, and one behind each snapshot; a heartbeat every ten seconds and agent, and a range of ids for producers.
 func (f *fleet) compare(rate float64, before, after account) {
 	count := func(store, kind, cause string) int64 {
@@ -107,9 +107,9 @@ func (f *fleet) compare(rate float64, before, after account) {
 	what := func(of string) string {
 		return fmt.Sprintf("  %s, %d agents, %.0f MiB/s, %.0f s", of, n, rate/1024, seconds)
 	}
-	flushes, segments := count("bucket", "put", "flush"), after.segments-before.segments
-	flushesMax := n * int64(4*seconds+4)
-	report(what("objects"), fmt.Sprintf("%d PUT for %d segments; %.2f flushes/s and agent", flushes, segments, float64(segments)/seconds/float64(n)),
+	flushes, segments, full := count("bucket", "put", "flush"), after.segments-before.segments, after.full-before.full
+	flushesMax := n*int64(4*seconds+4) + full
+	report(what("objects"), fmt.Sprintf("%d PUT for %d segments, %d of them full; %.2f a second and agent", flushes, segments, full, float64(segments)/seconds/float64(n)),
 		fmt.Sprintf("one each, <= %d", flushesMax), segments <= flushesMax && flushes >= segments && flushes <= segments+segments/20+1)
 	commits, entries := count("table", "put_item", "commit"), after.entries-before.entries
 	report(what("entries"), fmt.Sprintf("%d table puts for %d entries; %.2f per flush", commits, entries, float64(entries)/float64(segments)),
