@@ -85,7 +85,7 @@ func (a *Agent) ProposeHere(ctx context.Context, s objectlog.Shard, commands []m
 }
 
 func (a *Agent) checkShard(s objectlog.Shard) error {
-	if s < 0 || int(s) >= len(a.shards) {
+	if int(s) >= len(a.shards) {
 		return because(InvalidRequest, fmt.Errorf("shard %d: the cluster has %d", s, len(a.shards)))
 	}
 	return nil
