@@ -66,6 +66,7 @@ type blocks struct {
 	flights map[block]*flight // those of lent blocks may wait for those of the same blocks from the bucket, never the other way around
 	recent  recent
 	facts   facts
+	lent    int64 // bytes that answers to other agents may take at the moment
 }
 
 // recent are the blocks that were read last. The cache would drop most of them before anybody has asked for them: it prefers what was asked

@@ -19,6 +19,8 @@ const (
 	restTime = 5 * time.Second
 	// lendReads is how many GETs are in flight at once for other agents, who keep the rest of their patience for the bucket.
 	lendReads = 32
+	// lentBytesMax bounds the answers on their way to other agents; what the wire makes of them takes as much again.
+	lentBytesMax = 128 << 20
 	// flightsMax is how many blocks may be waited for until other agents are sent to the bucket themselves.
 	flightsMax = 2048
 	// factsMax is how many segments something is known of: those of the last minutes.
@@ -190,7 +192,8 @@ func (b *blocks) rest(owner AgentInfo, k block, err error) {
 }
 
 // Block answers a part of a segment to another agent, for which this one is its owner: out of the cache, or by a GET of whole blocks, never
-// out of a third agent. The part lies within what one GET reads; the answer is shorter where the segment ends.
+// out of a third agent. The part lies within what one GET reads; the answer is shorter where the segment ends. Its memory counts as taken
+// until ctx ends, which must be when the answer has been sent.
 func (a *Agent) Block(ctx context.Context, segment objectlog.SegmentName, extent objectlog.Extent) ([]byte, error) {
 	data, err := a.blocks.lend(ctx, segment, extent)
 	if err != nil {
@@ -199,18 +202,16 @@ func (a *Agent) Block(ctx context.Context, segment objectlog.SegmentName, extent
 	return data, nil
 }
 
-// lend answers a copy of the extent, as far as the segment goes.
+// lend answers a copy of the extent, as far as the segment goes, and counts it as lent until ctx ends.
 func (b *blocks) lend(ctx context.Context, segment objectlog.SegmentName, extent objectlog.Extent) ([]byte, error) {
 	const group = blocksAtOnce * blockBytes
 	if extent.Start < 0 || extent.Next <= extent.Start || extent.Start/group != (extent.Next-1)/group {
 		return nil, because(InvalidRequest, fmt.Errorf("bytes [%d, %d): want a part of %d aligned bytes", extent.Start, extent.Next, group))
 	}
-	b.mu.Lock()
-	waiting := len(b.flights)
-	b.mu.Unlock()
-	if waiting > flightsMax {
+	if !b.mayLend(extent.Len()) {
 		return nil, Busy
 	}
+	context.AfterFunc(ctx, func() { b.returned(extent.Len()) })
 	order, bytes := blocksOf(segment, extent)
 	b.startOrder(order, bytes, b.lending, forPeers, true)
 	var out []byte
@@ -232,6 +233,23 @@ func (b *blocks) lend(ctx context.Context, segment objectlog.SegmentName, extent
 		return nil, objectlog.ErrRange
 	}
 	return out, nil
+}
+
+// mayLend takes so many bytes for an answer, unless this agent has too much to do for others.
+func (b *blocks) mayLend(bytes int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.flights) > flightsMax || b.lent+bytes > lentBytesMax {
+		return false
+	}
+	b.lent += bytes
+	return true
+}
+
+func (b *blocks) returned(bytes int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lent -= bytes
 }
 
 // blocksOf answers the blocks that hold an extent, and how much of each.

@@ -414,6 +414,44 @@ func TestOwnerWithTooMuchToDoSendsOthersToTheBucket(t *testing.T) {
 	clear(owner.flights)
 }
 
+func TestOwnerLendsNoMoreThanItsMemoryAllowsUntilAnswersAreSent(t *testing.T) {
+	n := newNeighbourhood(t, "a", "a")
+	owner, name := n.agents[0], objectlog.SegmentName{Counter: 1}
+	n.segment(t, name, 130, 32<<10) // all of four blocks: in the cache from the first time on
+	whole := objectlog.Extent{Next: blocksAtOnce * blockBytes}
+	sending, sent := context.WithCancel(t.Context())
+	for lent := int64(0); lent < lentBytesMax; lent += whole.Len() {
+		if _, err := owner.lend(sending, name, whole); err != nil {
+			t.Fatalf("behind %d bytes: %v", lent, err)
+		}
+	}
+	if _, err := owner.lend(sending, name, objectlog.Extent{Next: 1}); !errors.Is(err, Busy) {
+		t.Errorf("%d bytes are on their way: got %v, want busy", lentBytesMax, err)
+	}
+	sent()
+	for owner.lentBytes() > 0 {
+		runtime.Gosched()
+	}
+	if _, err := owner.lend(t.Context(), name, whole); err != nil {
+		t.Errorf("all of them were sent: got %v", err)
+	}
+	// A failure takes nothing for longer than its call.
+	failing, failed := context.WithCancel(t.Context())
+	if _, err := owner.lend(failing, objectlog.SegmentName{Counter: 2}, whole); !errors.Is(err, objectlog.ErrNotFound) {
+		t.Errorf("no such segment: %v", err)
+	}
+	failed()
+	for owner.lentBytes() > whole.Len() {
+		runtime.Gosched()
+	}
+}
+
+func (n *neighbour) lentBytes() int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.lent
+}
+
 func TestFactsAreOfTheSegmentsThatWereMetLast(t *testing.T) {
 	f := facts{of: make(map[objectlog.SegmentName]fact)}
 	for i := range uint64(factsMax + 10) {
