@@ -255,7 +255,7 @@ func (l *leaders) heard(ctx context.Context, g Greeting, unasked bool) {
 	for i := range min(len(e.Reports), len(g.Shards)) {
 		s := g.Shards[i]
 		leader, _ := objectlog.ParseUUID(s.Leader) // empty: zero
-		e.Reports[i] = lead.Report{Leads: s.Leads, Epoch: s.Epoch, Leader: leader, Applied: s.Applied}
+		e.Reports[i] = lead.Report{Leads: s.Leads, Epoch: s.Epoch, Leader: leader, Applied: s.Applied, Halted: s.Fault != ""}
 	}
 	l.mu.Lock()
 	l.agents[boot], l.said[boot] = g.Agent, g

@@ -2,12 +2,14 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/splashdam/splashdam/agent/lead"
+	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
 )
@@ -61,5 +63,48 @@ func TestAgentThatIsReplacedBeforeItHandsOffMisleadsNobody(t *testing.T) {
 		if tenure, _ := others[1].leaders.leader(0); tenure.boot != leader.identity.Boot {
 			t.Errorf("a minute later agent %s takes %s for the leader, want %s; ready: %v", others[1].place, tenure.boot, leader.identity.Boot, others[1].Ready())
 		}
+	})
+}
+
+// haltOne halts the replica of the shard at an agent: the leader's state is said to be another one at the seq of its newest fingerprint.
+func haltOne(t *testing.T, m member, s objectlog.Shard) {
+	t.Helper()
+	*m.mayHalt = true
+	own := m.shards[s].replica.Fingerprint()
+	if own.Hash == 0 {
+		t.Fatalf("agent %s has taken no fingerprint of shard %d", m.place, s)
+	}
+	own.Hash++
+	if err := m.shards[s].replica.Tell(t.Context(), shardlog.Compared{Leader: own}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, time.Second, "the replica halts", func() bool { return m.shards[s].replica.Status().Role == shardlog.RoleHalted })
+}
+
+func TestSuccessorThatHaltedHoldsUpNoTakeOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, _, all := three(t)
+		all[0].topic(t, "orders", 1)
+		<-time.After(time.Minute)
+		s := metadata.ShardOf(topicID(t, all[0].running, "orders"), 0, 4)
+		leader, others := inFront(t, all, s)
+		for i := range 200 { // so that there is a fingerprint
+			if r := leader.produce(t, values("orders", 0, fmt.Sprint(i))); r.Err != nil {
+				t.Fatal(r.Err)
+			}
+		}
+		<-time.After(time.Second)
+		var peers []lead.Peer
+		for _, m := range others {
+			peers = append(peers, lead.Peer{Boot: m.identity.Boot, Name: placeOf(m.presence.info)})
+		}
+		first, second := others[0], others[1]
+		if lead.Rendezvous(fmt.Sprintf("shard#%d", s), peers)[0].Boot == second.identity.Boot {
+			first, second = second, first
+		}
+		haltOne(t, first, s)
+		<-time.After(10 * time.Second)
+		leader.die()
+		eventually(t, time.Second, "the second successor leads", func() bool { return second.shards[s].replica.Status().Role == shardlog.RoleLeading })
 	})
 }

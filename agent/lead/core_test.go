@@ -413,6 +413,33 @@ func TestNobodyLetsGoOfAnotherOnesEpoch(t *testing.T) {
 	s.want("of an epoch whose holder is not known", s.step(Offered{Holder: boot(2), Epoch: 6}), Tell{}, ranked(0, 0), goneTo(0, 2))
 }
 
+func TestReplicaThatHaltedSucceedsNobody(t *testing.T) {
+	s := enter(t, 2)
+	s.listed(2, 3)
+	halted, well := follows(2, 5, 3), follows(2, 5, 3)
+	halted.Reports[0].Halted = true
+	leader := leading(3, 5)
+	leader.Reports = append(leader.Reports, leader.Reports[0])
+	s.step(leader)
+	s.moved(shardlog.RoleFollowing, 5, boot(3))
+	s.want("another one, of shard 0", s.step(halted), Tell{}, ranked(0, 0))
+	s.want("a greeting of before, that is late", s.step(well), Tell{})
+	s.want("the leader is gone", s.step(Failed{Boot: boot(3), Gone: true}), Tell{}, goneTo(0, 3))
+	s.want("the own one halts", s.moved(shardlog.RoleHalted, 5, boot(3)), Tell{})
+	s.want("an offer", s.step(Offered{Holder: boot(3), Epoch: 5}), Tell{})
+}
+
+func TestShardIsHandedToNoReplicaThatHalted(t *testing.T) {
+	first, second := follows(2, 5, 1), follows(3, 5, 1)
+	first.Reports[0].Halted = true
+	s := owned(t)
+	s.want("to the first of its order", s.keep(20*lease, first), HandOff{})
+	s.want("when this agent stops", s.step(Drain{}), HandOff{}, HandOff{0, boot(0), 5})
+	s = owned(t)
+	s.listed(2, 3)
+	s.want("to the next", s.keep(3*lease, first, second), HandOff{}, HandOff{0, boot(3), 5})
+}
+
 // owned is agent 1, which leads shard 0 at epoch 5 since now, while agent 2 should.
 func owned(t *testing.T) *stage {
 	s := enter(t, 1)

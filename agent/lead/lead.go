@@ -33,6 +33,7 @@ type Report struct {
 	Epoch   objectlog.Epoch // newest known
 	Leader  objectlog.UUID  // as the lease item says it; zero when none is known
 	Applied metadata.Seq
+	Halted  bool // for as long as that boot runs
 }
 
 // Event is what a Core is told.
@@ -151,7 +152,8 @@ type Core struct {
 type shard struct {
 	number objectlog.Shard
 	key    string
-	order  []Peer // those who may lead, by rendezvous
+	order  []Peer // those who may lead it, by rendezvous
+	anew   bool   // the order is to be found out again
 
 	status shardlog.Status // of the own replica
 	epoch  objectlog.Epoch // newest known

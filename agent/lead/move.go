@@ -21,6 +21,7 @@ func (c *Core) onMoved(e Moved) {
 	}
 	was := s.status
 	s.status = e.Status
+	s.anew = s.anew || (was.Role == shardlog.RoleHalted) != (s.status.Role == shardlog.RoleHalted)
 	if s.status.Role == shardlog.RoleLeading && s.status.Epoch <= s.let { // said before it let go
 		s.status.Role, s.status.Leader = shardlog.RoleFollowing, objectlog.UUID{}
 	}
@@ -85,7 +86,8 @@ func (c *Core) onOffered(e Offered) {
 	if s == nil || c.draining || s.epoch > e.Epoch || s.epoch == e.Epoch && !s.holder.IsZero() && s.holder != e.Holder {
 		return
 	}
-	if s.status.Role == shardlog.RoleLeading || s.status.Role == shardlog.RoleClaiming {
+	switch s.status.Role {
+	case shardlog.RoleClaiming, shardlog.RoleLeading, shardlog.RoleHalted: // it does what it can
 		return
 	}
 	s.let, s.epoch = max(s.let, e.Epoch), e.Epoch

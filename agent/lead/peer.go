@@ -139,7 +139,7 @@ func (c *Core) onHeard(e Heard) {
 	}
 }
 
-// learn keeps the newest report of each shard: greetings may overtake each other, and epochs never fall.
+// learn keeps the newest report of each shard: greetings may overtake each other, and epochs never fall. What halted stays so.
 func (c *Core) learn(p *peer, e Heard) {
 	for len(p.reports) < min(len(e.Reports), c.cfg.Shards) {
 		p.reports = append(p.reports, Report{})
@@ -149,6 +149,9 @@ func (c *Core) learn(p *peer, e Heard) {
 		if r.Epoch < p.reports[i].Epoch {
 			continue
 		}
+		was := p.reports[i]
+		r.Halted = r.Halted || was.Halted
+		c.shards[i].anew = c.shards[i].anew || r.Halted != was.Halted
 		p.reports[i] = r
 		if !r.holds(p.Boot) || r.Epoch <= p.held[i] {
 			continue

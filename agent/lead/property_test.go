@@ -59,7 +59,8 @@ func (h *history) event() Event {
 			delete(h.pinging, e.Peer.Boot)
 		}
 		for range rapid.IntRange(0, drawnShards+1).Draw(h.T, "reports") {
-			e.Reports = append(e.Reports, Report{Leads: rapid.Bool().Draw(h.T, "leads"), Epoch: h.epoch(), Leader: h.boot(), Applied: metadata.Seq(rapid.IntRange(-1, 100).Draw(h.T, "applied"))})
+			e.Reports = append(e.Reports, Report{Leads: rapid.Bool().Draw(h.T, "leads"), Epoch: h.epoch(), Leader: h.boot(), Applied: metadata.Seq(rapid.IntRange(-1, 100).Draw(h.T, "applied")),
+				Halted: rapid.IntRange(0, 9).Draw(h.T, "halted") == 0})
 		}
 		return e
 	case 4, 5:

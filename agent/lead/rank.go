@@ -36,7 +36,7 @@ type tell struct {
 	times int // of that boot
 }
 
-// stand finds out who may lead, and orders them anew for each shard when that changed.
+// stand finds out who may lead, and orders them anew for the shards for which that changed.
 func (c *Core) stand() {
 	var standing []Peer
 	if !c.draining {
@@ -47,13 +47,30 @@ func (c *Core) stand() {
 			standing = append(standing, p.Peer)
 		}
 	}
-	if c.standing != nil && slices.Equal(standing, c.standing) {
-		return
+	changed := c.standing == nil || !slices.Equal(standing, c.standing)
+	if changed {
+		c.standing = append([]Peer{}, standing...)
 	}
-	c.standing = append([]Peer{}, standing...)
 	for _, s := range c.shards {
-		s.order = Rendezvous(s.key, standing)
+		if changed || s.anew {
+			s.order, s.anew = Rendezvous(s.key, c.able(s)), false
+		}
 	}
+}
+
+// able answers those whose replica of the shard has not halted.
+func (c *Core) able(s *shard) []Peer {
+	able := make([]Peer, 0, len(c.standing))
+	for _, o := range c.standing {
+		halted := s.status.Role == shardlog.RoleHalted
+		if p := c.peer(o.Boot); p != nil {
+			halted = int(s.number) < len(p.reports) && p.reports[s.number].Halted
+		}
+		if !halted {
+			able = append(able, o)
+		}
+	}
+	return able
 }
 
 // rank tells the replicas their places.

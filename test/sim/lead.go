@@ -101,7 +101,8 @@ func (n *node) greeting() lead.Heard {
 	h := lead.Heard{Peer: n.peer(), Draining: n.draining, Reports: make([]lead.Report, len(n.replicas))}
 	for s, r := range n.replicas {
 		status := r.core.Status(n.mono())
-		h.Reports[s] = lead.Report{Leads: status.Role == shardlog.RoleLeading, Epoch: status.Epoch, Leader: status.Leader, Applied: status.Applied}
+		h.Reports[s] = lead.Report{Leads: status.Role == shardlog.RoleLeading, Epoch: status.Epoch, Leader: status.Leader, Applied: status.Applied,
+			Halted: status.Role == shardlog.RoleHalted}
 	}
 	return h
 }
