@@ -236,7 +236,8 @@ func (l *leaders) ping(ctx context.Context, boot objectlog.UUID) {
 		l.heard(ctx, answer, false)
 	case err == nil:
 		l.heard(ctx, answer, true) // not of the ping under way to that boot, if there is one
-		l.post(ctx, lead.Failed{Boot: boot, Gone: true})
+		// Whoever meets itself knows nothing of what others meet at that address, as with loopback addresses: unless it has the place of a former run.
+		l.post(ctx, lead.Failed{Boot: boot, Gone: answer.Agent.Boot != l.own.Boot.String() || placeOf(to) == l.own.Name})
 	default:
 		if errors.Is(err, ErrStranger) {
 			slog.Warn("greet agent", "agent", boot, "address", to.PeerAddress, "err", err)

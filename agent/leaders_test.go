@@ -108,3 +108,59 @@ func TestSuccessorThatHaltedHoldsUpNoTakeOver(t *testing.T) {
 		eventually(t, time.Second, "the second successor leads", func() bool { return second.shards[s].replica.Status().Role == shardlog.RoleLeading })
 	})
 }
+
+// mirror is the network of an agent that meets itself at the addresses of all others, as where each goes by a loopback address.
+type mirror struct {
+	Peers
+	self *atomic.Pointer[Agent]
+}
+
+func (m mirror) Ping(ctx context.Context, _ string, own Greeting) (Greeting, error) {
+	return m.self.Load().Greet(ctx, own)
+}
+
+// alone opens an agent on a host, that meets itself everywhere.
+func (w *wire) alone(t *testing.T, s stores, host string) running {
+	t.Helper()
+	cfg, self := testConfig(), &atomic.Pointer[Agent]{}
+	cfg.Shards, cfg.ExclusiveTable, cfg.PeerAddress, cfg.Host = 4, false, "127.0.0.1:4512", host
+	cfg.Dial = func(own Identity) Peers { return mirror{w.dial(own), self} }
+	a, err := Open(t.Context(), cfg, s.bucket, s.table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self.Store(a)
+	return begin(t, a)
+}
+
+func TestAgentThatMeetsItselfAtAnothersAddressTakesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s := newWire(), newStores()
+		one := w.alone(t, s, "host-1")
+		<-time.After(time.Minute)
+		wantErr(t, "the first agent, alone", one.Ready(), nil)
+		var before []shardlog.Status
+		for _, x := range one.shards {
+			before = append(before, x.replica.Status())
+		}
+		two := w.alone(t, s, "host-2")
+		<-time.After(time.Minute)
+		for i, x := range one.shards {
+			want(t, fmt.Sprint("role of the first agent in shard ", i), x.replica.Status().Role, shardlog.RoleLeading)
+			want(t, fmt.Sprint("epoch of shard ", i), x.replica.Status().Epoch, before[i].Epoch)
+		}
+		want(t, "shards that the second one leads", two.leads(), 0)
+		wantErr(t, "the first agent", one.Ready(), nil)
+	})
+}
+
+func TestAgentThatMeetsItselfInTheFormerRunsPlaceTakesOverAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s := newWire(), newStores()
+		one := w.alone(t, s, "host-1")
+		<-time.After(time.Minute)
+		one.kill()
+		next := w.alone(t, s, "host-1")
+		eventually(t, time.Second, "the next run leads", func() bool { return next.leads() == 4 })
+	})
+}
