@@ -50,7 +50,7 @@ func (s *onStores) muster(name, flushRate string, zones ...string) (*fleet, erro
 	}
 	id, err := objectlog.ParseUUID(cluster.ID)
 	f.keys = objectlog.Keys{Prefix: name, Cluster: id}
-	time.Sleep(settleFor)
+	<-time.After(settleFor)
 	return f, err
 }
 

@@ -72,7 +72,7 @@ func (s *onStores) round(name string, used *usedUp, zones ...string) (err error)
 	if err != nil {
 		return err
 	}
-	time.Sleep(idleFor)
+	<-time.After(idleFor)
 	before, err := f.look()
 	if err != nil {
 		return err
@@ -188,7 +188,7 @@ func (f *fleet) sendAndReceive(topic string, rate int, duration time.Duration, a
 	)
 	for n := range sent {
 		due := start.Add(time.Duration(n) * time.Second / time.Duration(rate))
-		time.Sleep(time.Until(due))
+		<-time.After(time.Until(due))
 		value := binary.BigEndian.AppendUint64(make([]byte, 0, 1024), uint64(due.UnixNano()))
 		producer.Produce(ctx, client.Record{Topic: topic, Value: value[:1024]}, func(r client.Result) {
 			acked.add(due)

@@ -180,7 +180,7 @@ func (w *followers) catchUp(ends []int64) (missing int, err error) {
 		if missing == 0 {
 			break
 		}
-		time.Sleep(100 * time.Millisecond)
+		<-time.After(100 * time.Millisecond)
 	}
 	if err := w.failed.Load(); err != nil {
 		return missing, *err
