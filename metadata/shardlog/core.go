@@ -136,6 +136,9 @@ func (c Config) withDefaults() Config {
 	if c.SnapshotEvery <= 0 {
 		c.SnapshotEvery = time.Minute
 	}
+	if c.TailBytes <= 0 {
+		c.TailBytes = 4 << 20
+	}
 	return c
 }
 

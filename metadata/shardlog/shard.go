@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,9 +14,6 @@ import (
 
 // waitingMax bounds the callers whose proposals and current reads are undecided; more of them wait at the door.
 const waitingMax = 4096
-
-// tailBytesMax bounds the committed entries kept for followers' streams; who is further behind reads the ring.
-const tailBytesMax = 4 << 20
 
 // Shard runs one Core: it is the Log of one shard for this agent.
 type Shard struct {
@@ -39,6 +37,7 @@ type Shard struct {
 	told    Status        // when changed was renewed
 	tail    []Committed   // newest applied entries, without gaps; its elements never change
 	size    int           // bytes of tail
+	slack   int           // bytes that were forgotten in front of tail, as its array may still hold them
 }
 
 // call is one caller that waits for a decision.
@@ -137,13 +136,18 @@ func (s Status) differs(t Status) bool {
 // and others be a little behind it.
 func (s *Shard) keep(e Committed) {
 	if n := len(s.tail); n > 0 && s.tail[n-1].Seq+1 != e.Seq {
-		s.tail, s.size = nil, 0 // a snapshot was loaded between
+		s.tail, s.size, s.slack = nil, 0, 0 // a snapshot was loaded between
 	}
 	s.tail = append(s.tail, e)
 	s.size += e.bytes()
-	for s.size > tailBytesMax && len(s.tail) > 1 {
-		s.size -= s.tail[0].bytes()
+	for s.size > s.core.cfg.TailBytes && len(s.tail) > 1 {
+		n := s.tail[0].bytes()
+		s.size -= n
+		s.slack += n
 		s.tail = s.tail[1:]
+	}
+	if s.slack > s.core.cfg.TailBytes/2 { // a copy, since followers may be reading the array
+		s.tail, s.slack = slices.Clone(s.tail), 0
 	}
 }
 

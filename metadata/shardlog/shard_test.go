@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -301,8 +302,49 @@ func TestNewLeaderStreamsWhatItFollowedBefore(t *testing.T) {
 	}
 }
 
+func TestTailHoldsNoMoreThanItsBytesAndWhatFollowersRead(t *testing.T) {
+	const entry, kept, room = 10_000, 8, 100
+	s := &Shard{core: New(Config{Random: rand.Uint64, TailBytes: kept * entry}, nil)}
+	var alive atomic.Int64 // entries of the large ones
+	next := metadata.Seq(0)
+	keep := func(e []byte) {
+		s.keep(Committed{Seq: next, Entry: e})
+		s.core.tip.seq = next
+		next++
+	}
+	for cap(s.tail)-len(s.tail) < room {
+		keep(make([]byte, 10))
+	}
+	for range room { // into the same array
+		e := make([]byte, entry)
+		alive.Add(1)
+		runtime.AddCleanup(&e[0], func(int) { alive.Add(-1) }, 0)
+		keep(e)
+	}
+	first := next - kept
+	got, ok := s.Committed(first)
+	if !ok || len(got) != kept {
+		t.Errorf("%d entries, %v; want %d", len(got), ok, kept)
+	}
+	over := time.After(10 * time.Second)
+	for runtime.GC(); alive.Load() > kept*3/2+1; runtime.GC() {
+		select {
+		case <-over:
+			t.Fatalf("%d entries are held for a tail of %d", alive.Load(), kept)
+		default:
+		}
+	}
+	for range 100 {
+		keep(make([]byte, entry))
+	}
+	if got[0].Seq != first || got[kept-1].Seq != first+kept-1 || len(got[0].Entry) != entry {
+		t.Error("what a follower reads changed")
+	}
+}
+
 func TestFollowerBehindTheTailIsSentToTheRing(t *testing.T) {
 	s := &Shard{core: New(Config{Random: rand.Uint64}, nil)}
+	tailBytesMax := s.core.cfg.TailBytes
 	for n := range metadata.Seq(100) {
 		s.keep(Committed{Seq: n, Entry: make([]byte, tailBytesMax/10-1)})
 		s.core.tip.seq = n

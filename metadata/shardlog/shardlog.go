@@ -27,6 +27,10 @@ type Config struct {
 	SnapshotEveryBytes   int64         // of entries and footers; default 8 MB
 	SnapshotEvery        time.Duration // after a change; default 60 s
 
+	// TailBytes bounds the newest applied entries that are kept for followers' streams, but for the last one; memory may hold half as much again.
+	// Who is further behind reads the ring. Default 4 MiB: a process with many replicas gives each a part of what it has.
+	TailBytes int
+
 	// Random gives 64 random bits: nonces, names, jitter. Seeded in simulation.
 	Random func() uint64
 }
