@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/splashdam/splashdam/agent"
@@ -23,8 +24,14 @@ type peers struct {
 	cfg      peer.Config
 	client   *peer.Client // set by dial
 	server   *http.Server // set by serve
-	failed   chan<- error // set by serve
+	failed   chan<- error // set by serve; has room for peerFailures of them
+
+	work     sync.WaitGroup     // what serve and check began
+	endCheck context.CancelFunc // set by check
 }
+
+// peerFailures is how many errors are sent to failed at most: one by serve, one by check.
+const peerFailures = 2
 
 // listenToPeers takes the port for other agents, and reads the certificates for them.
 func (c Config) listenToPeers() (*peers, error) {
@@ -45,23 +52,27 @@ func (p *peers) dial(own agent.Identity) agent.Peers {
 	return p.client
 }
 
-// serve answers other agents until stop. What goes wrong is sent to failed.
+// serve answers other agents until stop. What goes wrong is sent to failed, which nobody needs to read.
 func (p *peers) serve(engine *agent.Agent, failed chan<- error) {
 	p.server, p.failed = peer.NewServer(p.cfg, engine), failed
 	serve := p.server.Serve
 	if p.cfg.ServerTLS != nil {
 		serve = func(l net.Listener) error { return p.server.ServeTLS(l, "", "") }
 	}
-	go func() {
+	p.work.Go(func() {
 		failed <- &terminalError{op: "serve other agents", object: p.listener.Addr().String(), cause: serve(p.listener)}
-	}()
+	})
 }
 
 // peerGoodbye is for answers that are on their way when the engine has ended.
 const peerGoodbye = time.Second
 
-// stop ends both sides. The engine has ended by now: other agents' proposals are answered.
+// stop ends both sides, and waits for what serve and check began. The engine has ended by now: other agents' proposals are answered.
 func (p *peers) stop() {
+	defer p.work.Wait()
+	if p.endCheck != nil {
+		p.endCheck()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), peerGoodbye)
 	defer cancel()
 	if p.server != nil {
@@ -139,14 +150,15 @@ func (c Config) checkPeerCertificate(own tls.Certificate, authorities *x509.Cert
 const checkEvery = 2 * time.Second
 
 // check tries the own address for other agents. One where nobody answers may be that of an agent that is just being started again: until this
-// agent is found there, it goes on looking until ctx ends, and sends to failed what is refused at the start.
+// agent is found there, it goes on looking until ctx ends or stop, and sends to failed what is refused at the start. It is called once.
 func (p *peers) check(ctx context.Context, engine *agent.Agent) error {
 	err := engine.CheckPeerAddress(ctx)
 	if err == nil || errors.Is(err, agent.ErrStranger) {
 		return refusedAddress("start agent", err)
 	}
 	slog.Warn("other agents may not reach this one", "err", err)
-	go func() {
+	ctx, p.endCheck = context.WithCancel(ctx)
+	p.work.Go(func() {
 		tick := time.NewTicker(checkEvery)
 		defer tick.Stop()
 		for err != nil && !errors.Is(err, agent.ErrStranger) {
@@ -158,12 +170,9 @@ func (p *peers) check(ctx context.Context, engine *agent.Agent) error {
 			err = engine.CheckPeerAddress(ctx)
 		}
 		if err != nil {
-			select {
-			case p.failed <- refusedAddress("run agent", err):
-			default: // it stops already
-			}
+			p.failed <- refusedAddress("run agent", err)
 		}
-	}()
+	})
 	return nil
 }
 

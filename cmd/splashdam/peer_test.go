@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -8,13 +9,20 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/splashdam/splashdam/agent"
+	metamem "github.com/splashdam/splashdam/metadata/mem"
+	"github.com/splashdam/splashdam/objectlog/mem"
 )
 
 // authority signs certificates for agents.
@@ -110,6 +118,30 @@ func TestCertificatesThatOtherAgentsWouldRefuseAreRefusedAtStart(t *testing.T) {
 				t.Errorf("%s: %q does not say %q", name, err, want)
 			}
 		}
+	}
+}
+
+func TestStopWaitsForTheLookAtTheOwnAddress(t *testing.T) {
+	others, err := Config{PeerListen: "127.0.0.1:0"}.listenToPeers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine, err := agent.Open(t.Context(), agent.Config{Shards: 1, Slots: 64, PeerAddress: "127.0.0.1:1", Dial: others.dial}, new(mem.Bucket), new(metamem.Table))
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := make(chan error, peerFailures)
+	others.serve(engine, failed)
+	if err := others.check(t.Context(), engine); err != nil { // nobody is there; it looks again
+		t.Fatal(err)
+	}
+	others.stop()
+	all := make([]byte, 1<<20)
+	if all = all[:runtime.Stack(all, true)]; bytes.Contains(all, []byte("(*peers)")) {
+		t.Errorf("something goes on:\n%s", all)
+	}
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) || len(failed) > 0 {
+		t.Errorf("got %v and %d more", err, len(failed))
 	}
 }
 

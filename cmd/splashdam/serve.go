@@ -82,7 +82,7 @@ func (env *environment) newServer(engine *agent.Agent, bucket bucketStore, table
 func (env *environment) serve(ctx context.Context, b broker) error {
 	running, stopEngine := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopEngine()
-	engineDone, serverDone := make(chan error, 1), make(chan error, 2)
+	engineDone, serverDone := make(chan error, 1), make(chan error, 1+peerFailures)
 	if b.peers != nil {
 		b.peers.serve(b.engine, serverDone)
 		defer b.peers.stop() // behind the engine, which has hand-offs to offer and other agents' proposals to answer
