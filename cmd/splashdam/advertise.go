@@ -97,11 +97,11 @@ func askCluster(ctx context.Context, scheme, address string) (string, error) {
 func clusterOf(res *http.Response, body []byte) (string, error) {
 	switch res.StatusCode {
 	case http.StatusOK:
-	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone, http.StatusNotImplemented:
+	case http.StatusMethodNotAllowed, http.StatusGone, http.StatusNotImplemented:
 		return "", &strangeAnswer{"HTTP " + res.Status}
 	case http.StatusBadRequest:
 		return "", errBadRequest
-	default: // of a load balancer without an agent, or one that wants to know who asks
+	default: // of a load balancer without an agent (some say 404 then), which gets none unless this one starts; or one that wants to know who asks
 		return "", fmt.Errorf("got HTTP %s", res.Status)
 	}
 	var c struct {

@@ -35,9 +35,12 @@ func TestAdvertisedClientAddressIsTriedAndRefusedWhereItLeadsElsewhere(t *testin
 		{"another cluster", httptest.NewServer, elsewhere, "leads to cluster elsewhere, this is cluster here", ""},
 		{"another cluster behind TLS", quietTLS, elsewhere, "leads to cluster elsewhere, this is cluster here", ""},
 		{"a web page", httptest.NewServer, answering(200, "text/html", "<html>"), "leads to something else: got HTTP 200 and text/html", ""},
-		{"nothing of that name", httptest.NewServer, answering(404, "text/plain", ""), "leads to something else: got HTTP 404 Not Found", ""},
+		{"something that can't be asked", httptest.NewServer, answering(405, "text/plain", ""), "leads to something else: got HTTP 405 Method Not Allowed", ""},
 		{"an object store", httptest.NewServer, answering(400, "application/xml", "<Error/>"), "leads to something else: got HTTP 400 Bad Request", ""},
 		{"a balancer without agents", httptest.NewServer, answering(503, "text/html", "<html>"), "", "can't be tried from here: got HTTP 503 Service Unavailable"},
+		{"one that has no way to them yet", httptest.NewServer, answering(404, "text/plain", "404 page not found"), "", "can't be tried from here: got HTTP 404 Not Found"},
+		{"one whose agents are gone", httptest.NewServer, answering(502, "text/html", ""), "", "can't be tried from here: got HTTP 502 Bad Gateway"},
+		{"one whose agents hang", httptest.NewServer, answering(504, "text/html", ""), "", "can't be tried from here: got HTTP 504 Gateway Timeout"},
 		{"a balancer that wants a password", httptest.NewServer, answering(401, "text/html", ""), "", "can't be tried from here: got HTTP 401 Unauthorized"},
 	} {
 		server := c.server(c.answer)
