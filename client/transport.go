@@ -42,8 +42,10 @@ const (
 	// moveEvery is how long the client stays where an agent that stops has sent it, at least: all calls that were under way there
 	// say so, but one move is enough.
 	moveEvery = 100 * time.Millisecond
-	// avoidEvery is the same where agents can't serve: it may be that none can, and every move costs connections.
+	// avoidEvery is the same where agents are not ready: it may be that none is, and every move costs connections.
 	avoidEvery = time.Second
+	// refusedEvery is the same where agents can't do what they are asked for, ready or not: it may be one shard that rests at all of them.
+	refusedEvery = 10 * time.Second
 )
 
 // readyHeader says "false" in every answer of an agent that clients should leave. Over HTTP/2 nobody sees its "Connection: close".
@@ -168,29 +170,29 @@ func (t *transport) moveOn() {
 	old.closeIdle()
 }
 
-// avoid leaves an agent that can't serve at the moment. Other agents of the zone may be cut off by the same, so the given addresses
+// avoid leaves an agent that can't do what it was asked for. Other agents of the zone may be cut off by the same, so the given addresses
 // are next, among them a load balancer's, which knows who can; the zone is looked at again before long.
 func (t *transport) avoid() {
 	t.mu.Lock()
-	old := t.avoidLocked()
+	old := t.avoidLocked(refusedEvery)
 	t.mu.Unlock()
 	old.closeIdle()
 }
 
-// avoidAt is avoid, unless the address has been left since the request was sent: an answer may have waited for long.
+// avoidAt leaves an agent that is not ready, unless the address has been left since the request was sent: an answer may have waited for long.
 func (t *transport) avoidAt(set *connections, address string) {
 	var old *connections
 	t.mu.Lock()
 	if t.set == set && t.addresses[t.current] == address {
-		old = t.avoidLocked()
+		old = t.avoidLocked(avoidEvery)
 	}
 	t.mu.Unlock()
 	old.closeIdle()
 }
 
-func (t *transport) avoidLocked() (old *connections) {
+func (t *transport) avoidLocked(every time.Duration) (old *connections) {
 	now := time.Now()
-	if old = t.renew(now, avoidEvery); old == nil {
+	if old = t.renew(now, every); old == nil {
 		return nil
 	}
 	if t.current < t.near {
