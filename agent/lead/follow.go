@@ -35,8 +35,13 @@ func (w word) above(v word) bool {
 	return w.weight > v.weight
 }
 
-// lookUp finds the holder of the newest epoch. When nobody knows that one, there is none.
+// lookUp finds the holder of the newest epoch. When nobody knows that one, there is none. It asks every peer's report, so it does only when one
+// of them has changed, or the own status, or who let go: most greetings tell nothing but how far replicas have come.
 func (c *Core) lookUp(s *shard) {
+	if !s.news {
+		return
+	}
+	s.news = false
 	best := word{epoch: -1}
 	hear := func(w word) {
 		if w.above(best) && w.weight < leads && c.denies(s, w) {

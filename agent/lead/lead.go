@@ -146,6 +146,7 @@ type Core struct {
 	listed   bool // the table's list was told once
 	draining bool
 	standing []Peer // who may lead, this agent included, as the shards' orders have it
+	alive    []Peer // as Live answered it since the newest step; nil: it was not asked
 }
 
 // shard is what a Core keeps of one shard.
@@ -156,6 +157,7 @@ type shard struct {
 	anew   bool   // the order is to be found out again
 
 	status shardlog.Status // of the own replica
+	news   bool            // some of what lookUp goes by has changed
 	epoch  objectlog.Epoch // newest known
 	holder objectlog.UUID  // of that epoch; zero: nobody known. It may be dead
 	said   bool            // it said itself that it leads
@@ -185,7 +187,7 @@ func New(cfg Config) *Core {
 	}
 	c := &Core{cfg: cfg}
 	for n := range cfg.Shards {
-		c.shards = append(c.shards, &shard{number: objectlog.Shard(n), key: fmt.Sprintf("shard#%d", n), let: -1, told: rankUnknown})
+		c.shards = append(c.shards, &shard{number: objectlog.Shard(n), key: fmt.Sprintf("shard#%d", n), news: true, let: -1, told: rankUnknown})
 	}
 	return c
 }
@@ -195,7 +197,7 @@ func (c *Core) Step(now time.Duration, e Event) []Effect {
 	if !c.started {
 		c.started, c.began = true, now
 	}
-	c.now, c.wake, c.effects = now, 0, nil
+	c.now, c.wake, c.effects, c.alive = now, 0, nil, nil
 	switch e := e.(type) {
 	case Tick:
 	case Listed:
@@ -249,19 +251,22 @@ func (c *Core) Leader(s objectlog.Shard) (objectlog.UUID, objectlog.Epoch) {
 	return c.leader(x), x.epoch
 }
 
-// Live answers the agents that are alive as far as this one knows, itself included unless it drains, by name.
+// Live answers the agents that are alive as far as this one knows, itself included unless it drains, by name. The answer is not to be changed.
 func (c *Core) Live() []Peer {
-	var live []Peer
+	if c.alive != nil {
+		return c.alive
+	}
+	c.alive = make([]Peer, 0, len(c.peers)+1)
 	if !c.draining {
-		live = append(live, c.cfg.Self)
+		c.alive = append(c.alive, c.cfg.Self)
 	}
 	for _, p := range c.peers {
 		if c.live(p) {
-			live = append(live, p.Peer)
+			c.alive = append(c.alive, p.Peer)
 		}
 	}
-	slices.SortFunc(live, comparePeers)
-	return live
+	slices.SortFunc(c.alive, comparePeers)
+	return c.alive
 }
 
 // Reached says whether the boot answered its last ping, and how long ago it was heard: since the first step when it never was.

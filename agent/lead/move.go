@@ -20,7 +20,7 @@ func (c *Core) onMoved(e Moved) {
 		return
 	}
 	was := s.status
-	s.status = e.Status
+	s.status, s.news = e.Status, true
 	s.anew = s.anew || (was.Role == shardlog.RoleHalted) != (s.status.Role == shardlog.RoleHalted)
 	if s.status.Role == shardlog.RoleLeading && s.status.Epoch <= s.let { // said before it let go
 		s.status.Role, s.status.Leader = shardlog.RoleFollowing, objectlog.UUID{}
@@ -52,7 +52,7 @@ func (c *Core) letGo(s *shard, epoch objectlog.Epoch) {
 	if s.let >= epoch { // known from the other of Moved and HandedOff
 		return
 	}
-	s.told, s.let = rankUnknown, epoch
+	s.told, s.let, s.news = rankUnknown, epoch, true
 	if s.epoch <= epoch {
 		c.pinRank(s, -1)
 	}
@@ -74,7 +74,7 @@ func (c *Core) onHandedOff(e HandedOff) {
 		c.tenure(s)
 	default:
 		if s.status.Role == shardlog.RoleLeading && s.status.Epoch == s.handed {
-			s.status.Role, s.status.Leader = shardlog.RoleFollowing, objectlog.UUID{}
+			s.status.Role, s.status.Leader, s.news = shardlog.RoleFollowing, objectlog.UUID{}, true
 		}
 		c.letGo(s, s.handed)
 	}
@@ -90,7 +90,7 @@ func (c *Core) onOffered(e Offered) {
 	case shardlog.RoleClaiming, shardlog.RoleLeading, shardlog.RoleHalted: // it does what it can
 		return
 	}
-	s.let, s.epoch = max(s.let, e.Epoch), e.Epoch
+	s.let, s.epoch, s.news = max(s.let, e.Epoch), e.Epoch, true
 	c.pinRank(s, 0)
 	if s.told != 0 {
 		s.told = 0

@@ -142,6 +142,7 @@ func (c *Core) onHeard(e Heard) {
 // learn keeps the newest report of each shard: greetings may overtake each other, and epochs never fall. What halted stays so.
 func (c *Core) learn(p *peer, e Heard) {
 	for len(p.reports) < min(len(e.Reports), c.cfg.Shards) {
+		c.shards[len(p.reports)].news = true
 		p.reports = append(p.reports, Report{})
 	}
 	for i := range min(len(e.Reports), c.cfg.Shards) {
@@ -149,9 +150,10 @@ func (c *Core) learn(p *peer, e Heard) {
 		if r.Epoch < p.reports[i].Epoch {
 			continue
 		}
-		was := p.reports[i]
+		s, was := c.shards[i], p.reports[i]
 		r.Halted = r.Halted || was.Halted
-		c.shards[i].anew = c.shards[i].anew || r.Halted != was.Halted
+		s.anew = s.anew || r.Halted != was.Halted
+		s.news = s.news || r.Leads != was.Leads || r.Epoch != was.Epoch || r.Leader != was.Leader
 		p.reports[i] = r
 		if !r.holds(p.Boot) || r.Epoch <= p.held[i] {
 			continue
@@ -231,6 +233,7 @@ func (c *Core) ping() {
 
 // forget drops the peers that are nowhere any more, and notes when others change by time alone.
 func (c *Core) forget() {
+	before := len(c.peers)
 	c.peers = slices.DeleteFunc(c.peers, func(p *peer) bool {
 		if p.listed || p.pinging {
 			return false
@@ -239,6 +242,11 @@ func (c *Core) forget() {
 		c.at(until)
 		return until <= c.now
 	})
+	if len(c.peers) < before {
+		for _, s := range c.shards {
+			s.news = true
+		}
+	}
 	for _, p := range c.peers {
 		if c.answers(p) {
 			c.at(p.heard + c.cfg.Lease)

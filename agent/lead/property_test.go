@@ -18,7 +18,7 @@ import (
 // history draws events for one Core that a driver could give it, and checks what holds of all its effects.
 type history struct {
 	*rapid.T
-	cores    [2]*Core // of one seed: their effects are equal
+	cores    [2]*Core // of one seed: they answer the same, though the second one looks at everything anew all the time
 	now      time.Duration
 	pinging  map[objectlog.UUID]bool
 	streams  map[objectlog.Shard]objectlog.UUID // the newest that has not ended
@@ -29,6 +29,11 @@ type history struct {
 const drawnShards = 12
 
 func (h *history) boot() objectlog.UUID { return boot(byte(rapid.IntRange(1, 6).Draw(h.T, "boot"))) }
+
+// holder is a boot, or nobody.
+func (h *history) holder() objectlog.UUID {
+	return boot(byte(rapid.IntRange(0, 6).Draw(h.T, "holder")))
+}
 
 // peer: boots 5 and 6 bear names of others.
 func (h *history) peer() Peer {
@@ -59,7 +64,7 @@ func (h *history) event() Event {
 			delete(h.pinging, e.Peer.Boot)
 		}
 		for range rapid.IntRange(0, drawnShards+1).Draw(h.T, "reports") {
-			e.Reports = append(e.Reports, Report{Leads: rapid.Bool().Draw(h.T, "leads"), Epoch: h.epoch(), Leader: h.boot(), Applied: metadata.Seq(rapid.IntRange(-1, 100).Draw(h.T, "applied")),
+			e.Reports = append(e.Reports, Report{Leads: rapid.Bool().Draw(h.T, "leads"), Epoch: h.epoch(), Leader: h.holder(), Applied: metadata.Seq(rapid.IntRange(-1, 100).Draw(h.T, "applied")),
 				Halted: rapid.IntRange(0, 9).Draw(h.T, "halted") == 0})
 		}
 		return e
@@ -68,7 +73,7 @@ func (h *history) event() Event {
 		delete(h.pinging, e.Boot)
 		return e
 	case 6, 7, 8:
-		return Moved{Shard: h.shard(), Status: shardlog.Status{Role: shardlog.Role(rapid.IntRange(0, 4).Draw(h.T, "role")), Epoch: h.epoch(), Leader: h.boot()}}
+		return Moved{Shard: h.shard(), Status: shardlog.Status{Role: shardlog.Role(rapid.IntRange(0, 4).Draw(h.T, "role")), Epoch: h.epoch(), Leader: h.holder()}}
 	case 9:
 		s := h.shard()
 		if b, ok := h.streams[s]; ok {
@@ -99,9 +104,13 @@ func (h *history) event() Event {
 
 func (h *history) step(e Event) {
 	effects := h.cores[0].Step(h.now, e)
+	for _, s := range h.cores[1].shards {
+		s.news, s.anew = true, true
+	}
 	if again := h.cores[1].Step(h.now, e); !reflect.DeepEqual(effects, again) {
 		h.Fatalf("%T: %v and, for the same events, %v", e, effects, again)
 	}
+	h.agree()
 	for _, f := range effects {
 		switch f := f.(type) {
 		case Ping:
@@ -127,6 +136,25 @@ func (h *history) step(e Event) {
 	}
 	if at, ok := h.cores[0].NextWake(); ok && at <= h.now {
 		h.Fatalf("%T at %v: woken at %v", e, h.now, at)
+	}
+}
+
+// agree checks that both cores answer the same.
+func (h *history) agree() {
+	var seen [2]string
+	for i, c := range h.cores {
+		at, ok := c.NextWake()
+		if i == 1 {
+			c.alive = nil
+		}
+		seen[i] = fmt.Sprint(at, ok, c.Live())
+		for s := range objectlog.Shard(drawnShards) {
+			boot, epoch := c.Leader(s)
+			seen[i] += fmt.Sprint(" ", boot, epoch)
+		}
+	}
+	if seen[0] != seen[1] {
+		h.Fatalf("the cores have seen the same, and one answers\n%s\nthe other\n%s", seen[0], seen[1])
 	}
 }
 
