@@ -3,6 +3,7 @@ package rpc
 import (
 	"cmp"
 	"context"
+	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -62,21 +63,27 @@ func agentMessage(a agent.AgentStatus) *v1.GetClusterResponse_Agent {
 	return out
 }
 
+// leaderHeardMax is how long ago a leader may have been heard whose word on its shard stands against what is met here.
+const leaderHeardMax = 5 * time.Second
+
 // shardMessage is the shard as its leader said it, where that was heard, else as the agent that answers sees it: only the leader knows of
-// snapshots and of the ring at once. What was applied is the newest of both, since the leader was heard some time ago.
+// snapshots and of the ring at once. What was applied is the newest of both, since the leader was heard some time ago. A replica that stopped
+// here is not the shard while its leader goes on: it is in this agent's problem.
 func shardMessage(own agent.ShardInfo, agents []agent.AgentStatus) *v1.GetClusterResponse_Shard {
-	best := own
+	best, fault := own, own.Fault
 	for _, a := range agents {
 		if a.Heard < 0 || int(own.Shard) >= len(a.Shards) {
 			continue
 		}
 		if said := a.Shards[own.Shard]; said.Leads && (said.Epoch > best.Epoch || said.Epoch == best.Epoch && !best.Leads) {
-			best = said
+			if best = said; a.Heard <= leaderHeardMax {
+				fault = said.Fault
+			}
 		}
 	}
 	out := &v1.GetClusterResponse_Shard{
 		Shard: new(int32(own.Shard)), Leader: best.Leader, Epoch: int64(best.Epoch), AppliedSeq: new(int64(max(own.Applied, best.Applied))),
-		Fault: cmp.Or(own.Fault, best.Fault), RingSlots: int32(best.Slots), RingUsed: int32(best.Used), SnapshotSeq: new(int64(best.Snapshot)),
+		Fault: cmp.Or(fault, best.Fault), RingSlots: int32(best.Slots), RingUsed: int32(best.Used), SnapshotSeq: new(int64(best.Snapshot)),
 	}
 	if best.SnapshotAge >= 0 {
 		out.SnapshotAge = durationpb.New(best.SnapshotAge)

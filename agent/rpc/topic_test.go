@@ -89,6 +89,27 @@ func TestTopicsGrowShrinkAndGo(t *testing.T) {
 	}
 }
 
+func TestReplicaThatStoppedAtOneAgentIsNotTheShardWhileItsLeaderGoesOn(t *testing.T) {
+	own := agent.ShardInfo{Leader: "two", Epoch: 3, SnapshotAge: -1, Fault: "slot 3 is missing"}
+	for name, c := range map[string]struct {
+		heard time.Duration
+		said  agent.ShardInfo
+		want  string
+	}{
+		"a leader that goes on":       {time.Second, agent.ShardInfo{Leads: true, Leader: "two", Epoch: 3}, ""},
+		"one of a later epoch":        {time.Second, agent.ShardInfo{Leads: true, Leader: "two", Epoch: 4}, ""},
+		"one that was heard long ago": {time.Minute, agent.ShardInfo{Leads: true, Leader: "two", Epoch: 3}, "slot 3 is missing"},
+		"one of an epoch before":      {time.Second, agent.ShardInfo{Leads: true, Leader: "two", Epoch: 2}, "slot 3 is missing"},
+		"no leader":                   {time.Second, agent.ShardInfo{Epoch: 3}, "slot 3 is missing"},
+		"one that stopped, too":       {time.Second, agent.ShardInfo{Leads: true, Leader: "two", Epoch: 3, Fault: "slot 4 is missing"}, "slot 4 is missing"},
+	} {
+		m := shardMessage(own, []agent.AgentStatus{{Heard: 0, Shards: []agent.ShardInfo{own}}, {Heard: c.heard, Shards: []agent.ShardInfo{c.said}}})
+		if m.Fault != c.want {
+			t.Errorf("%s: fault %q, want %q", name, m.Fault, c.want)
+		}
+	}
+}
+
 func TestGetClusterShowsAgentsShardsAndLimits(t *testing.T) {
 	w := startWith(t, Config{Version: "v1"})
 	lead := objectlog.UUID{15: 2}.String()
