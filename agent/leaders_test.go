@@ -14,22 +14,6 @@ import (
 	"github.com/splashdam/splashdam/objectlog"
 )
 
-// inFront answers who leads the shard, and the two others.
-func inFront(t *testing.T, all []member, s objectlog.Shard) (leader member, others []member) {
-	t.Helper()
-	for _, m := range all {
-		if m.shards[s].replica.Status().Role == shardlog.RoleLeading {
-			leader = m
-		} else {
-			others = append(others, m)
-		}
-	}
-	if len(others) != 2 {
-		t.Fatalf("%d agents do not lead shard %d", len(others), s)
-	}
-	return leader, others
-}
-
 // offers notes the epoch of the newest offer.
 type offers struct {
 	Peers
@@ -51,7 +35,7 @@ func TestAgentThatIsReplacedBeforeItHandsOffMisleadsNobody(t *testing.T) {
 			}))
 		}
 		<-time.After(time.Minute)
-		leader, others := inFront(t, all, 0)
+		leader, others := leaderOf(t, all, 0)
 		epoch := leader.shards[0].replica.Status().Epoch
 		// others[0] decided to hand the shard to others[1] when it led, an epoch ago.
 		others[0].leaders.handOff(t.Context(), lead.HandOff{Shard: 0, To: others[1].identity.Boot, Epoch: epoch - 1})
@@ -87,7 +71,7 @@ func TestSuccessorThatHaltedHoldsUpNoTakeOver(t *testing.T) {
 		all[0].topic(t, "orders", 1)
 		<-time.After(time.Minute)
 		s := metadata.ShardOf(topicID(t, all[0].running, "orders"), 0, 4)
-		leader, others := inFront(t, all, s)
+		leader, others := leaderOf(t, all, s)
 		for i := range 200 { // so that there is a fingerprint
 			if r := leader.produce(t, values("orders", 0, fmt.Sprint(i))); r.Err != nil {
 				t.Fatal(r.Err)
