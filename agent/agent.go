@@ -94,9 +94,13 @@ func Open(ctx context.Context, cfg Config, bucket objectlog.Bucket, table metada
 	return a, nil
 }
 
+// tailsBytes bounds what an agent keeps of all shards' newest entries, for those that follow it.
+const tailsBytes = 256 << 20
+
 func (a *Agent) openShard(n objectlog.Shard, c cluster, boot objectlog.UUID, bucket objectlog.Bucket) shard {
 	state := metadata.NewState(metadata.Config{Shard: n, Shards: c.Shards})
-	driver := shardlog.Open(shardlog.Config{Shard: n, Cluster: a.keys.Cluster, Boot: boot, Lease: a.cfg.Lease, ClaimAtOnce: a.cfg.ExclusiveTable, Random: a.cfg.Random},
+	driver := shardlog.Open(shardlog.Config{Shard: n, Cluster: a.keys.Cluster, Boot: boot, Lease: a.cfg.Lease, ClaimAtOnce: a.cfg.ExclusiveTable, Random: a.cfg.Random,
+		TailBytes: min(4<<20, tailsBytes/max(1, c.Shards))},
 		a.keys, a.table, bucket, []shardlog.Registration{{Name: "state", From: metadata.StateFrom, To: metadata.StateTo, Machine: state}})
 	return shard{log: driver, replica: driver, state: state}
 }

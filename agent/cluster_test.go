@@ -323,3 +323,27 @@ func TestProposalOfAStrangersShardIsRefused(t *testing.T) {
 		}
 	})
 }
+
+func TestCurrentReadAtAFollowerReadsOneSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, s, all := three(t)
+		all[0].topic(t, "orders", 1)
+		<-time.After(time.Minute)
+		for i := range 20 {
+			if r := all[i%3].produce(t, values("orders", 0, fmt.Sprint(i))); r.Err != nil {
+				t.Fatal(r.Err)
+			}
+		}
+		before := s.table.Count(metamem.OpGet)
+		for _, m := range all {
+			for _, sh := range m.shards {
+				if _, err := sh.log.Current(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		if n := s.table.Count(metamem.OpGet) - before; n > 18 {
+			t.Errorf("12 current reads took %d requests: want one slot each, and what watches leases", n)
+		}
+	})
+}

@@ -134,7 +134,8 @@ func (l *leaders) step(e lead.Event) []lead.Effect {
 	effects := l.core.Step(l.mono(), e)
 	for i := range l.tenures {
 		t := &l.tenures[i]
-		if boot, _ := l.core.Leader(objectlog.Shard(i)); boot != t.boot {
+		if boot, epoch := l.core.Leader(objectlog.Shard(i)); boot != t.boot {
+			slog.Info("leader", "shard", i, "agent", boot, "epoch", epoch, "before", t.boot)
 			close(t.ended)
 			time.AfterFunc(tenureGrace, t.end)
 			*t = l.newTenure(boot)

@@ -101,7 +101,8 @@ func (b *blocks) route(k block, pool chan struct{}, w way) route {
 	owner, shared := b.sharing.owner(b.keys, k, pool == b.tail)
 	switch {
 	case !shared || b.sharing.rests(owner):
-		return route{}
+		// Alone: what one tail reader wants of a block, the next will want more of.
+		return route{whole: pool == b.tail}
 	case owner.Boot == b.sharing.self.Boot:
 		return route{whole: true}
 	}

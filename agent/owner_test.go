@@ -130,10 +130,10 @@ func (n *neighbourhood) wantRequests(t *testing.T, gets, stats int) {
 }
 
 // load reads and verifies.
-func (a *neighbour) load(t *testing.T, batches []metadata.LocatedBatch, pool chan struct{}) {
+func (n *neighbour) load(t *testing.T, batches []metadata.LocatedBatch, pool chan struct{}) {
 	t.Helper()
-	if _, err := a.blocks.load(t.Context(), batches, nil, pool); err != nil {
-		t.Errorf("agent %s: %v", a.info.PeerAddress, err)
+	if _, err := n.blocks.load(t.Context(), batches, nil, pool); err != nil {
+		t.Errorf("agent %s: %v", n.info.PeerAddress, err)
 	}
 }
 

@@ -94,7 +94,10 @@ func (p *Producer) openStream() (*stream, error) {
 	// net/http does not notice the end of ctx while it waits for more of the request: end the request, too.
 	context.AfterFunc(ctx, func() { _ = rpc.CloseRequest() })
 	s := &stream{rpc: rpc, cancel: cancel, opened: opened, until: time.Now().Add(p.c.cfg.ConnectionAge)}
-	s.watch = time.AfterFunc(p.c.cfg.RequestTimeout, cancel)
+	s.watch = time.AfterFunc(p.c.cfg.RequestTimeout, func() {
+		p.c.transport.moveOn() // over the same connection the next stream would meet the same silence
+		cancel()
+	})
 	p.mu.Lock()
 	p.stream = s
 	p.mu.Unlock()

@@ -320,8 +320,8 @@ func (t *transport) over(two bool) *http.Transport {
 		Protocols:             new(http.Protocols),
 		HTTP2: &http.HTTP2Config{
 			// A peer that vanished without a word is found within these two, and not by the kernel's timeout.
-			SendPingTimeout:               15 * time.Second,
-			PingTimeout:                   10 * time.Second,
+			SendPingTimeout:               3 * time.Second,
+			PingTimeout:                   5 * time.Second,
 			MaxReadFrameSize:              1 << 20,
 			MaxReceiveBufferPerConnection: 4<<20 - 1,
 			MaxReceiveBufferPerStream:     4<<20 - 1,

@@ -161,13 +161,13 @@ func (c *Core) wanted(s *shard) *peer {
 		return nil
 	}
 	p := c.peer(s.order[0].Boot)
-	if p == nil || !p.listed || !c.live(p) || !near(p, s) {
+	if p == nil || !p.listed || !c.live(p) || p.failed > 0 || !near(p, s) { // it may greet, and not answer: then proposals would not reach it
 		return nil
 	}
 	return p
 }
 
-// heir is the best of those that could go on: one that is near, else one that is alive, else nobody.
+// heir is the best of those that could go on: one that is near and answers, else one that is alive, else nobody.
 func (c *Core) heir(s *shard) objectlog.UUID {
 	var heir objectlog.UUID
 	for _, o := range s.order {
@@ -175,7 +175,7 @@ func (c *Core) heir(s *shard) objectlog.UUID {
 		if p == nil || !c.live(p) {
 			continue
 		}
-		if near(p, s) {
+		if near(p, s) && p.failed == 0 {
 			return p.Boot
 		}
 		if heir.IsZero() {

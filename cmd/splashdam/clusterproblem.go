@@ -54,7 +54,7 @@ func problemsOf(c client.Cluster, names map[string]string) []problem {
 				"look at its --advertise-peer and at what is between the two: it must lead to that agent, of this cluster and of this version")
 		}
 		if heard[a.Boot] && a.Problem != "" {
-			tell(fmt.Sprintf("Agent %s is not ready: %s", name, a.Problem), "mend what it names, it goes on by itself; its log has more")
+			tell(fmt.Sprintf("Agent %s is not ready: %s", name, a.Problem), "mend what it names, it goes on by itself, or is to be started again where a shard halted; its log has more")
 		}
 		if a.ClockAhead != 0 {
 			tell(fmt.Sprintf("The clock of agent %s is %s", name, clockText(a, c, names)), "set it, and keep it set (NTP): records get their time from it, and retention goes by it")

@@ -270,10 +270,10 @@ func (c *Core) observe() {
 	w := &c.watch
 	if w.since == 0 || w.rev != c.leaseRev || c.now.Mono-w.last > c.cfg.Lease {
 		*w = watch{rev: c.leaseRev, since: c.now.Mono}
-		w.wait = c.cfg.Lease + c.chance(c.cfg.Lease/3) + time.Duration(max(c.rank, 0))*c.cfg.Lease/2
+		w.wait = c.cfg.Lease + c.chance(c.cfg.Lease/10) + time.Duration(max(c.rank, 0))*c.cfg.Lease/2
 	}
 	w.last = c.now.Mono
-	next := c.cfg.Lease / 3
+	next := c.cfg.Lease / 6 // half of a renewal: the first look that sees the last one comes soon behind it
 	if left := w.since + w.wait - c.now.Mono; left > 0 {
 		next = min(next, left)
 	}

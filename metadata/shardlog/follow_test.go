@@ -40,7 +40,7 @@ func TestFollowerThatHearsTheLeaderReadsTheTableOnlyIfItIsASuccessor(t *testing.
 			return nil, false
 		}
 		w.passWithStream(a, b, 5*time.Minute)
-		if slots != 0 || rank < 0 && leases != 0 || rank >= 0 && (leases < 290 || leases > 310) {
+		if slots != 0 || rank < 0 && leases != 0 || rank >= 0 && (leases < 590 || leases > 610) {
 			t.Errorf("rank %d: %d reads of the lease item, %d of slots in five minutes", rank, leases, slots)
 		}
 		leases = 0

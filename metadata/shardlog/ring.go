@@ -268,7 +268,9 @@ func (c *Core) takeEntry(n metadata.Seq, s *slot) bool {
 		return false
 	}
 	delete(c.ring.found, n)
-	c.ring.window = min(2*c.ring.window, windowMax)
+	if s.id != 0 { // read, not streamed: there may be more behind it
+		c.ring.window = min(2*c.ring.window, windowMax)
+	}
 	c.ring.ended = false
 	_, ok := c.apply(&s.entry, s.raw, s.footers)
 	return ok

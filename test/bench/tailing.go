@@ -132,7 +132,7 @@ func newFollowers(f *fleet) *followers {
 	for i := range tailers {
 		c := splashdamv1connect.NewLogServiceClient(&http.Client{Transport: w.http}, "http://"+f.agents[i%len(f.agents)].address)
 		w.all.Go(func() {
-			if err := w.follow(ctx, c, i); err != nil && ctx.Err() == nil {
+			if err := w.follow(ctx, c, i); ctx.Err() == nil {
 				err = fmt.Errorf("consumer %d: %w", i, err)
 				w.failed.Store(&err)
 			}
@@ -141,6 +141,7 @@ func newFollowers(f *fleet) *followers {
 	return w
 }
 
+// follow reads until ctx ends, or with another error.
 func (w *followers) follow(ctx context.Context, c splashdamv1connect.LogServiceClient, i int) error {
 	partition := int32(i % partitions)
 	for {

@@ -74,9 +74,6 @@ func (a *agent) resume() {
 	}
 }
 
-// terminate is SIGTERM.
-func (a *agent) terminate() error { return syscall.Kill(a.server.PID, syscall.SIGTERM) }
-
 // readyz asks the agent whether it is ready, and why not.
 func (a *agent) readyz() error {
 	c := http.Client{Timeout: askTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
