@@ -6,7 +6,7 @@ RACE     ?= $(if $(shell command -v gcc || command -v cc || command -v clang),-r
 # Packages that speak to MinIO and to table servers where these are installed.
 STORES   := ./objectlog/s3 ./metadata/dynamo ./localstack/...
 # Packages that start whole brokers, and want the machine to themselves: heavy work beside them makes recoveries late.
-BROKERS  := ./test/e2e ./test/faults
+BROKERS  := ./test/e2e ./test/faults ./test/nemesis
 
 .DEFAULT_GOAL := help
 .PHONY: help build generate lint test components components-all stack bench
