@@ -175,11 +175,18 @@ func (a *Agent) Ready() error {
 		return Draining
 	default:
 	}
-	var problems []error
+	var problems, faults []error
 	for i, s := range a.shards {
-		if err := a.shardReady(objectlog.Shard(i), s.log.Status()); err != nil {
+		status := s.log.Status()
+		if status.Fault != nil {
+			faults = append(faults, status.Fault)
+		}
+		if err := a.shardReady(objectlog.Shard(i), status); err != nil {
 			problems = append(problems, err)
 		}
+	}
+	if len(faults) == len(a.shards) { // nothing is left to serve
+		problems = faults
 	}
 	if err := a.writer.ready(); err != nil {
 		problems = append(problems, err)
@@ -202,7 +209,7 @@ func (a *Agent) shardReady(n objectlog.Shard, status shardlog.Status) error {
 	case status.Role == shardlog.RoleHalted && a.leaders != nil && len(a.shards) > 1 && !a.leaders.anyWell(n):
 		return nil
 	case status.Role == shardlog.RoleHalted:
-		return fmt.Errorf("shard %d: %w", n, status.Fault)
+		return status.Fault
 	case status.Away != nil:
 		return status.Away
 	case status.Role == shardlog.RoleStarting:
