@@ -10,7 +10,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/splashdam/splashdam/localstack"
 	"github.com/splashdam/splashdam/localstack/localstacktest"
 )
 
@@ -262,13 +262,15 @@ func freeAddress(t *testing.T) string {
 	return freePort()
 }
 
+// ports of brokers, which are down at times.
+var ports localstack.Ports
+
 func freePort() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := ports.Address()
 	if err != nil {
-		panic("no free port on loopback: " + err.Error())
+		panic(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return address
 }
 
 // lockedBuffer is a buffer that a process writes while the test reads.

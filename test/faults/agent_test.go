@@ -3,7 +3,6 @@ package faults
 import (
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -12,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/splashdam/splashdam/localstack"
 )
 
 const (
@@ -173,14 +174,16 @@ func cleanEnvironment() []string {
 	return slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "SPLASHDAM_") })
 }
 
+// ports of agents, which are down at times.
+var ports localstack.Ports
+
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := ports.Address()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return address
 }
 
 // eventually asks again and again until the answer is yes, which it must be in time.
