@@ -35,10 +35,7 @@ func (s *State) Restore(b []byte) error {
 func (r *reader) catalog(c *catalog) {
 	last := ""
 	for range r.count("catalog", 24) {
-		t := &Topic{ID: r.uuid("topic"), Name: r.string("name", nameBytesMax)}
-		t.Partitions, t.Target, t.Settings = r.partitionCount("partitions"), r.partitionCount("target"), r.settings()
-		t.State, t.Version = TopicState(r.byte("topic state")), int64(r.bounded("version", maxInt63))
-		t.Created = objectlog.Timestamp(r.varint("created"))
+		t := new(r.topic())
 		if _, twice := c.byID[t.ID]; twice || t.Name <= last || t.State < TopicCreating || t.State > TopicDeleting {
 			r.fail("catalog: topic %q (%s) in state %d: twice, out of order or in no such state", t.Name, t.ID, t.State)
 		}
@@ -47,6 +44,15 @@ func (r *reader) catalog(c *catalog) {
 		}
 		c.byName, c.byID[t.ID], last = append(c.byName, t), t, t.Name
 	}
+}
+
+// topic reads what appendTopic wrote.
+func (r *reader) topic() Topic {
+	t := Topic{ID: r.uuid("topic"), Name: r.string("name", nameBytesMax)}
+	t.Partitions, t.Target, t.Settings = r.partitionCount("partitions"), r.partitionCount("target"), r.settings()
+	t.State, t.Version = TopicState(r.byte("topic state")), int64(r.bounded("version", maxInt63))
+	t.Created = objectlog.Timestamp(r.varint("created"))
+	return t
 }
 
 // restoration reads what rowWriter and its callers wrote.

@@ -45,13 +45,6 @@ func EncodeResult(result any) ([]byte, error) {
 	return nil, fmt.Errorf("encode result: %T is none of a shard's state", result)
 }
 
-func appendTopic(dst []byte, t *Topic) []byte {
-	dst = appendString(append(dst, t.ID[:]...), t.Name)
-	dst = appendSettings(appendInt(appendInt(dst, t.Partitions), t.Target), t.Settings)
-	dst = appendInt(append(dst, byte(t.State)), t.Version)
-	return binary.AppendVarint(dst, int64(t.Created))
-}
-
 // checkBatchResults keeps out what the encoding has no place for. An offset that went wrong on its way would be acknowledged.
 func checkBatchResults(batches []BatchResult) error {
 	for i, b := range batches {
@@ -70,7 +63,11 @@ func DecodeResult(b []byte) (any, error) {
 	switch tag := r.byte("type"); tag {
 	case resultNil:
 	case resultTopic:
-		result = TopicResult{Reason: Reason(r.byte("reason")), Topic: r.topic()}
+		t := TopicResult{Reason: Reason(r.byte("reason")), Topic: r.topic()}
+		if t.Topic.State > TopicDeleting { // 0: of a command that found none
+			r.fail("topic %q (%s): no such state as %d", t.Topic.Name, t.Topic.ID, t.Topic.State)
+		}
+		result = t
 	case resultTrim:
 		result = TrimResult{Reason: Reason(r.byte("reason")), LogStart: objectlog.Offset(r.varint("log start"))}
 	case resultCommit:
@@ -84,16 +81,4 @@ func DecodeResult(b []byte) (any, error) {
 		return nil, fmt.Errorf("decode result: %w", err)
 	}
 	return result, nil
-}
-
-// topic reads a topic, or the zero Topic of a command that found none.
-func (r *reader) topic() Topic {
-	t := Topic{ID: r.uuid("topic"), Name: r.string("name", nameBytesMax)}
-	t.Partitions, t.Target, t.Settings = r.partitionCount("partitions"), r.partitionCount("target"), r.settings()
-	t.State, t.Version = TopicState(r.byte("topic state")), int64(r.bounded("version", maxInt63))
-	t.Created = objectlog.Timestamp(r.varint("created"))
-	if t.State > TopicDeleting {
-		r.fail("topic %q (%s): no such state as %d", t.Name, t.ID, t.State)
-	}
-	return t
 }

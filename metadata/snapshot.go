@@ -63,12 +63,16 @@ func (v *view) Encode(dst []byte) []byte {
 func appendCatalog(dst []byte, topics []*Topic) []byte {
 	dst = appendInt(dst, len(topics))
 	for _, t := range topics {
-		dst = appendString(append(dst, t.ID[:]...), t.Name)
-		dst = appendSettings(appendInt(appendInt(dst, t.Partitions), t.Target), t.Settings)
-		dst = appendInt(append(dst, byte(t.State)), t.Version)
-		dst = binary.AppendVarint(dst, int64(t.Created))
+		dst = appendTopic(dst, t)
 	}
 	return dst
+}
+
+func appendTopic(dst []byte, t *Topic) []byte {
+	dst = appendString(append(dst, t.ID[:]...), t.Name)
+	dst = appendSettings(appendInt(appendInt(dst, t.Partitions), t.Target), t.Settings)
+	dst = appendInt(append(dst, byte(t.State)), t.Version)
+	return binary.AppendVarint(dst, int64(t.Created))
 }
 
 // rowWriter writes partitions. It numbers segments and boots as it meets them.
