@@ -189,7 +189,7 @@ func (l *load) tail(ctx context.Context, n int) error {
 				l.read.found(one.Partition, v, now)
 			}
 		}
-		note(r, records)
+		r.Polled(records)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -197,16 +197,6 @@ func (l *load) tail(ctx context.Context, n int) error {
 			r.Stuck(err)
 			return nil
 		}
-	}
-}
-
-func note(r *history.Reader, records []client.Record) {
-	all := make([]history.Record, len(records))
-	for i, one := range records {
-		all[i] = history.Record{Partition: one.Partition, Offset: one.Offset, Value: string(one.Value)}
-	}
-	if len(all) > 0 {
-		r.Read(all...)
 	}
 }
 
@@ -259,7 +249,7 @@ func (l *load) readToEnd(ctx context.Context, r *history.Reader, address string)
 			if err != nil {
 				return err
 			}
-			note(r, records)
+			r.Polled(records)
 		}
 	}
 	return nil

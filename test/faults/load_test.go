@@ -131,7 +131,7 @@ func (l *load) follow(ctx context.Context, c *client.Client, r *history.Reader) 
 	defer consumer.Close()
 	for {
 		records, err := consumer.Poll(ctx, 1000)
-		r.Read(noted(records)...)
+		r.Polled(records)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -140,15 +140,6 @@ func (l *load) follow(ctx context.Context, c *client.Client, r *history.Reader) 
 			return
 		}
 	}
-}
-
-// noted are records as a history notes them.
-func noted(records []client.Record) []history.Record {
-	all := make([]history.Record, len(records))
-	for i, r := range records {
-		all[i] = history.Record{Partition: r.Partition, Offset: r.Offset, Value: string(r.Value)}
-	}
-	return all
 }
 
 func assigned() []client.Assignment {
@@ -216,7 +207,7 @@ func (l *load) read(r *history.Reader, address string) error {
 			if err != nil {
 				return err
 			}
-			r.Read(noted(records)...)
+			r.Polled(records)
 		}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/splashdam/splashdam/client"
 	"github.com/splashdam/splashdam/objectlog"
 )
 
@@ -262,6 +263,17 @@ func (r *Reader) Read(records ...Record) {
 	r.h.calls++
 	for _, one := range records {
 		r.h.add(Event{Kind: Read, Who: r.name, Call: r.h.calls, Value: one.Value, Partition: one.Partition, Offset: one.Offset})
+	}
+}
+
+// Polled is Read of what a consumer's poll brought.
+func (r *Reader) Polled(records []client.Record) {
+	all := make([]Record, len(records))
+	for i, one := range records {
+		all[i] = Record{Partition: one.Partition, Offset: one.Offset, Value: string(one.Value)}
+	}
+	if len(all) > 0 {
+		r.Read(all...)
 	}
 }
 

@@ -208,7 +208,7 @@ func (l *load) follow(ctx context.Context, r *history.Reader, start client.Start
 	defer consumer.Close()
 	for {
 		records, err := consumer.Poll(ctx, pollMax)
-		note(r, records)
+		r.Polled(records)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -216,16 +216,6 @@ func (l *load) follow(ctx context.Context, r *history.Reader, start client.Start
 			r.Stuck(err)
 			return nil
 		}
-	}
-}
-
-func note(r *history.Reader, records []client.Record) {
-	all := make([]history.Record, len(records))
-	for i, one := range records {
-		all[i] = history.Record{Partition: one.Partition, Offset: one.Offset, Value: string(one.Value)}
-	}
-	if len(all) > 0 {
-		r.Read(all...)
 	}
 }
 
@@ -289,7 +279,7 @@ func (l *load) readToEnd(ctx context.Context, r *history.Reader, addresses ...st
 			if err != nil {
 				return err
 			}
-			note(r, records)
+			r.Polled(records)
 		}
 	}
 	return nil
