@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -169,20 +167,6 @@ func (a *agent) describe(ctx context.Context) (client.Cluster, bool) {
 	defer one.Close()
 	info, err := one.Cluster(ctx)
 	return info, err == nil
-}
-
-// The ports that agents get lie below those that systems give to outgoing connections: an agent that is down must find its own again.
-const portLow, portNext = 20_000, 32_000
-
-func freeAddress() (address string, err error) {
-	for range 100 {
-		address = fmt.Sprintf("127.0.0.1:%d", portLow+rand.IntN(portNext-portLow))
-		var l net.Listener
-		if l, err = net.Listen("tcp", address); err == nil {
-			return address, l.Close()
-		}
-	}
-	return "", fmt.Errorf("find a free port: %w", err)
 }
 
 // pause waits; false: ctx ended before.

@@ -66,9 +66,6 @@ func newCluster(ctx context.Context, s *stores, name, folder string, agents, slo
 		c.agents = append(c.agents, a)
 		a.running.Go(func() { a.supervise(running) })
 		a.up()
-		if !s.peers { // the first one must lead everything: nobody passes a proposal on
-			until(ctx, startTimeout, c.someReady)
-		}
 	}
 	if c.front, err = localstack.Start(ctx, localstack.Config{Engine: localstack.HAProxy, Agents: c.links()}); errors.Is(err, localstack.ErrMissing) {
 		c.front = nil
@@ -84,25 +81,16 @@ func newCluster(ctx context.Context, s *stores, name, folder string, agents, slo
 // allReady says whether everybody serves that can, through the balancer too.
 func (c *cluster) allReady() bool {
 	for _, address := range c.balanced() {
-		if readyz(address) != nil && c.stores.peers {
+		if readyz(address) != nil {
 			return false
 		}
 	}
 	for _, a := range c.agents {
-		if a.readyz() != nil && c.stores.peers {
+		if a.readyz() != nil {
 			return false
 		}
 	}
-	return c.someReady()
-}
-
-func (c *cluster) someReady() bool {
-	for _, a := range c.agents {
-		if a.readyz() == nil {
-			return true
-		}
-	}
-	return false
+	return true
 }
 
 // init makes the cluster in the stores, past the proxies.
@@ -151,23 +139,21 @@ func (c *cluster) newAgent(i int, seed uint64) (*agent, error) {
 	}
 	a.bucket, errs[1] = proxied("bucket", c.stores.objects.Endpoint)
 	a.table, errs[2] = proxied("table", c.stores.table.Endpoint)
-	a.address, errs[3] = freeAddress()
+	a.address, errs[3] = c.stores.ports.Address()
 	a.clients, errs[4] = newLink(a.address, nil)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
 	args := []string{"agent", "-o", "json", "--listen", a.address, "--advertise-client", a.address, "--flush-rate", flushRate, "--stop-timeout", stopTimeout.String(),
 		"--bucket", c.bucketAddress(a.bucket.Endpoint), "--table", c.tableAddress(a.table.Endpoint)}
-	if c.stores.peers {
-		var err error
-		if a.peerAddress, err = freeAddress(); err != nil {
-			return nil, err
-		}
-		if a.peers, err = newLink(a.peerAddress, c.callerAt); err != nil {
-			return nil, err
-		}
-		args = append(args, "--peer-listen", a.peerAddress, "--advertise-peer", a.peers.Address)
+	var err error
+	if a.peerAddress, err = c.stores.ports.Address(); err != nil {
+		return nil, err
 	}
+	if a.peers, err = newLink(a.peerAddress, c.callerAt); err != nil {
+		return nil, err
+	}
+	args = append(args, "--peer-listen", a.peerAddress, "--advertise-peer", a.peers.Address)
 	a.program = localstack.Program{Name: fmt.Sprintf("agent %d", i), Path: c.stores.binary, Args: args, Endpoint: "http://" + a.address, Output: a.log,
 		Ready: func(context.Context, string) error { return nil }, StopTimeout: stopTimeout + 5*time.Second}
 	return a, nil
@@ -190,9 +176,7 @@ func (c *cluster) heal() {
 		a.bucket.Mend()
 		a.table.Mend()
 		a.clients.heal()
-		if a.peers != nil {
-			a.peers.heal()
-		}
+		a.peers.heal()
 		a.thaw()
 		a.up()
 	}
@@ -270,17 +254,9 @@ func (c *cluster) close() {
 	for _, a := range c.agents {
 		a.running.Wait()
 		a.clients.close()
-		if a.peers != nil {
-			a.peers.close()
-		}
+		a.peers.close()
 	}
 	for i := len(c.files) - 1; i >= 0; i-- { // proxies before their logs
 		c.files[i].Close()
 	}
-}
-
-// knowsPeers says whether the program has an edge between agents.
-func knowsPeers(ctx context.Context, binary string) bool {
-	out, err := exec.CommandContext(ctx, binary, "agent", "--help").Output()
-	return err == nil && strings.Contains(string(out), "--peer-listen")
 }

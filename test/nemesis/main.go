@@ -87,9 +87,6 @@ func (s settings) run(ctx context.Context) (ok bool, err error) {
 		return false, err
 	}
 	defer stores.close()
-	if !stores.peers {
-		fmt.Println("agents know no other agents: one leads, the others stand by")
-	}
 	if s.workload == "register" {
 		return s.registers(ctx, stores, os.Stdout)
 	}

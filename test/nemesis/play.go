@@ -106,12 +106,10 @@ func (r *round) partAgents(oneWay bool) {
 		other = (a.index + 1 + r.chance.IntN(n-1)) % n
 	}
 	r.h.Note("agents: %d not reached by %d, one way %t: %+v", a.index, other, oneWay, q)
-	if a.peers != nil {
-		a.peers.set(other, q)
-		for _, b := range r.agents {
-			if !oneWay && b != a && (other == anyone || other == b.index) {
-				b.peers.set(a.index, q)
-			}
+	a.peers.set(other, q)
+	for _, b := range r.agents {
+		if !oneWay && b != a && (other == anyone || other == b.index) {
+			b.peers.set(a.index, q)
 		}
 	}
 	r.last(r.lasting())
@@ -126,11 +124,9 @@ func (r *round) isolate() {
 	a.bucket.SetRules(silent)
 	a.table.SetRules(silent)
 	a.clients.set(anyone, quality{deaf: true, mute: true})
-	if a.peers != nil {
-		a.peers.set(anyone, quality{deaf: true, mute: true})
-		for _, b := range r.agents {
-			b.peers.set(a.index, quality{deaf: true, mute: true})
-		}
+	a.peers.set(anyone, quality{deaf: true, mute: true})
+	for _, b := range r.agents {
+		b.peers.set(a.index, quality{deaf: true, mute: true})
 	}
 	r.last(r.lasting() + lease)
 }
@@ -139,9 +135,7 @@ func (r *round) isolate() {
 func (r *round) links(q quality) {
 	for _, a := range r.agents {
 		a.clients.set(anyone, q)
-		if a.peers != nil {
-			a.peers.set(anyone, q)
-		}
+		a.peers.set(anyone, q)
 	}
 }
 
@@ -269,7 +263,7 @@ func (r *round) roll() {
 			r.h.Note("agent %d: %v", a.index, err)
 		}
 		a.up()
-		until(r.ctx, startTimeout, func() bool { return a.readyz() == nil || a.peers == nil && a.pid() != 0 })
+		until(r.ctx, startTimeout, func() bool { return a.readyz() == nil })
 		r.last(time.Second)
 	}
 }

@@ -19,8 +19,8 @@ import (
 type stores struct {
 	objects, table *localstack.Server
 	binary         string
-	peers          bool   // the program has an edge between agents
-	folder         string // of a program that was built
+	folder         string           // of a program that was built
+	ports          localstack.Ports // of agents, which are down at times
 }
 
 // startStores starts the servers, with their credentials in the environment, and builds the program if none is given.
@@ -48,7 +48,6 @@ func startStores(ctx context.Context, engine, binary string) (s *stores, err err
 			return s, err
 		}
 	}
-	s.peers = knowsPeers(ctx, s.binary)
 	if s.objects, err = localstack.Start(ctx, localstack.Config{Engine: localstack.MinIO}); err != nil {
 		return s, err
 	}
