@@ -18,6 +18,7 @@ type toyAgent struct {
 	server        *http.Server
 	ready         atomic.Bool
 	calls         atomic.Int64  // of /call and /hang
+	refusals      atomic.Int64  // of /readyz
 	held          chan struct{} // gets a value when a call of /poll or /hang has arrived
 	release       chan struct{} // closed: what is held is answered
 
@@ -82,6 +83,7 @@ func (a *toyAgent) kill() {
 
 func (a *toyAgent) readyz(w http.ResponseWriter, _ *http.Request) {
 	if !a.ready.Load() {
+		a.refusals.Add(1)
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
 }
