@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"slices"
 
+	"github.com/splashdam/splashdam/metadata/wire"
 	"github.com/splashdam/splashdam/objectlog"
 )
 
@@ -32,7 +33,7 @@ func (b *boot) result(counter uint64) (CommitResult, bool) {
 	if !ok {
 		return CommitResult{}, false
 	}
-	r := reader{b: b.results[i].batches}
+	r := newReader(b.results[i].batches)
 	return CommitResult{Batches: r.batchResults()}, true
 }
 
@@ -47,7 +48,7 @@ func (b *boot) decide(counter uint64, batches []BatchResult) {
 // Each result is code = 2·reason + duplicate, and the offset where the code has one.
 
 func appendBatchResults(batches []BatchResult) []byte {
-	dst := appendInt(make([]byte, 0, 5+6*len(batches)), len(batches))
+	dst := wire.AppendInt(make([]byte, 0, 5+6*len(batches)), len(batches))
 	for _, b := range batches {
 		code := byte(b.Reason) << 1
 		if b.Duplicate {
@@ -55,22 +56,22 @@ func appendBatchResults(batches []BatchResult) []byte {
 		}
 		dst = append(dst, code)
 		if b.Base != objectlog.NoOffset {
-			dst = appendInt(dst, b.Base)
+			dst = wire.AppendInt(dst, b.Base)
 		}
 	}
 	return slices.Clip(dst)
 }
 
 func (r *reader) batchResults() []BatchResult {
-	batches := make([]BatchResult, r.count("results", 1))
+	batches := make([]BatchResult, r.Count("results", 1))
 	for i := range batches {
-		code := r.byte("result")
+		code := r.Byte("result")
 		b := BatchResult{Base: objectlog.NoOffset, Reason: Reason(code >> 1), Duplicate: code&1 != 0}
 		if b.Reason > ReasonOldSequence {
-			r.fail("result: reason %d", b.Reason)
+			r.Fail("result: reason %d", b.Reason)
 		}
 		if b.Reason == ReasonNone || b.Reason == ReasonOffsetMismatch {
-			b.Base = objectlog.Offset(r.bounded("result offset", offsetMax))
+			b.Base = objectlog.Offset(r.Bounded("result offset", offsetMax))
 		}
 		batches[i] = b
 	}
@@ -115,15 +116,15 @@ func (c *RetireBoots) apply(s *State, _ Position) any {
 }
 
 func appendBoots(dst []byte, retired int64, boots []*boot) []byte {
-	dst = appendInt(appendInt(dst, retired), len(boots))
+	dst = wire.AppendInt(wire.AppendInt(dst, retired), len(boots))
 	last := int64(0)
 	for _, b := range boots {
-		dst = append(appendInt(dst, b.ordinal-last), b.id[:]...)
+		dst = append(wire.AppendInt(dst, b.ordinal-last), b.id[:]...)
 		dst = binary.AppendUvarint(binary.AppendUvarint(dst, b.decided), b.fenced)
-		dst = appendInt(dst, len(b.results))
+		dst = wire.AppendInt(dst, len(b.results))
 		for _, r := range b.results {
 			dst = binary.AppendUvarint(dst, b.decided-r.counter)
-			dst = append(appendInt(dst, len(r.batches)), r.batches...)
+			dst = append(wire.AppendInt(dst, len(r.batches)), r.batches...)
 		}
 		last = b.ordinal
 	}
@@ -131,18 +132,18 @@ func appendBoots(dst []byte, retired int64, boots []*boot) []byte {
 }
 
 func (r *reader) boots() (retired int64, boots []*boot) {
-	retired = int64(r.bounded("retired boots", maxInt63))
+	retired = int64(r.Bounded("retired boots", maxInt63))
 	last := int64(0)
-	for i := range r.count("boots", 20) {
-		b := &boot{ordinal: last + int64(r.bounded("ordinal", maxInt63)), id: r.uuid("boot")}
-		b.decided, b.fenced = r.uvarint("decided"), r.uvarint("fenced")
+	for i := range r.Count("boots", 20) {
+		b := &boot{ordinal: last + int64(r.Bounded("ordinal", maxInt63)), id: r.UUID("boot")}
+		b.decided, b.fenced = r.Uvarint("decided"), r.Uvarint("fenced")
 		if b.ordinal < retired || i > 0 && b.ordinal <= last {
-			r.fail("boot %d: out of order", b.ordinal)
+			r.Fail("boot %d: out of order", b.ordinal)
 		}
-		for range r.bounded("boot results", resultsMax) {
+		for range r.Bounded("boot results", resultsMax) {
 			b.results = append(b.results, r.bootResult(b))
 		}
-		if r.err != nil {
+		if r.Err != nil {
 			return 0, nil
 		}
 		boots, last = append(boots, b), b.ordinal
@@ -151,14 +152,14 @@ func (r *reader) boots() (retired int64, boots []*boot) {
 }
 
 func (r *reader) bootResult(b *boot) result {
-	n := result{counter: b.decided - r.bounded("counter", b.decided)}
+	n := result{counter: b.decided - r.Bounded("counter", b.decided)}
 	if k := len(b.results); k > 0 && n.counter <= b.results[k-1].counter {
-		r.fail("boot %d: results out of order", b.ordinal)
+		r.Fail("boot %d: results out of order", b.ordinal)
 	}
-	n.batches = slices.Clone(r.bytes("results", r.count("results", 1)))
-	inner := reader{b: n.batches}
-	if inner.batchResults(); inner.end() != nil && r.err == nil {
-		r.fail("boot %d: segment %d: %w", b.ordinal, n.counter, inner.err)
+	n.batches = slices.Clone(r.Bytes("results", r.Count("results", 1)))
+	inner := newReader(n.batches)
+	if inner.batchResults(); inner.End() != nil && r.Err == nil {
+		r.Fail("boot %d: segment %d: %w", b.ordinal, n.counter, inner.Err)
 	}
 	return n
 }

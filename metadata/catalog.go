@@ -14,6 +14,8 @@ type catalog struct {
 	byName []*Topic
 	shared bool // byName is in a view: copy it before changing it
 	byID   map[objectlog.UUID]*Topic
+	// changes rises with every change and every Restore. It is this replica's own count and not part of its state.
+	changes uint64
 }
 
 func (c *catalog) find(name string) (int, bool) {
@@ -29,6 +31,7 @@ func (c *catalog) own() {
 // put enters or replaces the topic of this name.
 func (c *catalog) put(t Topic) TopicResult {
 	c.own()
+	c.changes++
 	i, ok := c.find(t.Name)
 	if ok {
 		c.byName[i] = &t

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/splashdam/splashdam/metadata/wire"
 	"github.com/splashdam/splashdam/objectlog"
 )
 
@@ -61,29 +62,29 @@ type run struct {
 // Command encodes c, by reference. The section's bytes belong into Footer.
 func (c Commit) Command() Command {
 	b := appendCommitHead(nil, c.Ordinal, c.Segment)
-	b = appendInt(appendInt(b, c.Section.Extent.Start), c.Section.Extent.Len())
-	return Command{Kind: kindCommit, Body: appendUint32(b, c.Section.CRC32C)}
+	b = wire.AppendInt(wire.AppendInt(b, c.Section.Extent.Start), c.Section.Extent.Len())
+	return Command{Kind: kindCommit, Body: wire.AppendUint32(b, c.Section.CRC32C)}
 }
 
 func appendCommitHead(dst []byte, ordinal int64, n objectlog.SegmentName) []byte {
-	dst = append(appendInt(dst, ordinal), n.Boot[:]...)
-	return appendUint32(binary.AppendUvarint(dst, n.Counter), n.Random)
+	dst = append(wire.AppendInt(dst, ordinal), n.Boot[:]...)
+	return wire.AppendUint32(binary.AppendUvarint(dst, n.Counter), n.Random)
 }
 
 func (r *reader) commitHead() (ordinal int64, n objectlog.SegmentName) {
-	ordinal = int64(r.bounded("ordinal", maxInt63))
-	n = objectlog.SegmentName{Boot: r.uuid("boot"), Counter: r.uvarint("counter"), Random: r.uint32("random")}
-	if r.err == nil && (n.Boot.IsZero() || n.Counter == 0) {
-		r.fail("segment %s/%d: no boot or no counter", n.Boot, n.Counter)
+	ordinal = int64(r.Bounded("ordinal", maxInt63))
+	n = objectlog.SegmentName{Boot: r.UUID("boot"), Counter: r.Uvarint("counter"), Random: r.Uint32("random")}
+	if r.Err == nil && (n.Boot.IsZero() || n.Counter == 0) {
+		r.Fail("segment %s/%d: no boot or no counter", n.Boot, n.Counter)
 	}
 	return ordinal, n
 }
 
 func (c *Commit) decode(r *reader) {
 	c.Ordinal, c.Segment = r.commitHead()
-	start := int64(r.bounded("section start", positionMax))
-	c.Section.Extent = objectlog.Extent{Start: start, Next: start + int64(r.bounded("section length", positionMax))}
-	c.Section.CRC32C = r.uint32("section crc")
+	start := int64(r.Bounded("section start", positionMax))
+	c.Section.Extent = objectlog.Extent{Start: start, Next: start + int64(r.Bounded("section length", positionMax))}
+	c.Section.CRC32C = r.Uint32("section crc")
 }
 
 // decodeCommit reads a commit of either form, its rows checked. They lie in runs and rows, which grow as needed.
@@ -92,18 +93,18 @@ func decodeCommit(c Command, runs []run, rows []objectlog.BatchRow) (commit, []o
 		k, err := decodeReferred(c, runs)
 		return k, rows, err
 	}
-	r := reader{b: c.Body}
+	r := newReader(c.Body)
 	var k commit
 	k.ordinal, k.segment = r.commitHead()
 	k.runs, rows = r.runs(runs, rows)
-	return k, rows, errors.Join(r.end(), checkRuns(k.runs))
+	return k, rows, errors.Join(r.End(), checkRuns(k.runs))
 }
 
 func decodeReferred(c Command, runs []run) (commit, error) {
-	r := reader{b: c.Body}
+	r := newReader(c.Body)
 	var ref Commit
 	ref.decode(&r)
-	if err := r.end(); err != nil {
+	if err := r.End(); err != nil {
 		return commit{}, err
 	}
 	if len(c.Footer) == 0 {
@@ -174,7 +175,7 @@ func appendRuns(dst []byte, runs []run, number func(objectlog.UUID) uint32) []by
 	for i := range runs {
 		n += len(runs[i].rows)
 	}
-	dst = appendInt(dst, n)
+	dst = wire.AppendInt(dst, n)
 	var at rowCursor
 	for i := range runs {
 		for j := range runs[i].rows {
@@ -202,7 +203,7 @@ func (at *rowCursor) appendRun(dst []byte, r *run, number uint32) []byte {
 	}
 	if r.partition != due {
 		flags |= rowPartition
-		place = appendInt(place, r.partition)
+		place = wire.AppendInt(place, r.partition)
 	}
 	if r.start != at.end {
 		flags |= rowStart
@@ -223,31 +224,31 @@ func (at *rowCursor) appendRow(dst []byte, flags byte, place []byte, w *objectlo
 		flags |= rowExpected
 	}
 	dst = append(append(dst, flags), place...)
-	dst = appendInt(appendInt(dst, w.Bytes), w.Records)
+	dst = wire.AppendInt(wire.AppendInt(dst, w.Bytes), w.Records)
 	dst = binary.AppendVarint(dst, int64(w.MaxTimestamp-at.time))
-	dst = appendUint32(dst, w.CRC)
+	dst = wire.AppendUint32(dst, w.CRC)
 	at.end, at.time = at.end+int64(w.Bytes), w.MaxTimestamp
 	if flags&rowProducer != 0 {
 		if flags&rowSameProducer == 0 {
-			dst = appendInt(binary.AppendVarint(dst, int64(w.ProducerID-at.producer)), w.ProducerEpoch)
+			dst = wire.AppendInt(binary.AppendVarint(dst, int64(w.ProducerID-at.producer)), w.ProducerEpoch)
 			at.producer, at.epoch = w.ProducerID, w.ProducerEpoch
 		}
-		dst = appendInt(dst, w.FirstSequence)
+		dst = wire.AppendInt(dst, w.FirstSequence)
 	}
 	if flags&rowExpected != 0 {
-		dst = appendInt(dst, w.Expected)
+		dst = wire.AppendInt(dst, w.Expected)
 	}
 	return dst
 }
 
 // runs reads what appendRuns wrote.
 func (r *reader) runs(runs []run, rows []objectlog.BatchRow) ([]run, []objectlog.BatchRow) {
-	n := r.count("rows", rowBytesMin)
+	n := r.Count("rows", rowBytesMin)
 	rows = slices.Grow(rows[:0], n) // never moved below: runs point into it
 	first := 0
 	var at rowCursor
 	for range n {
-		flags := r.byte("flags")
+		flags := r.Byte("flags")
 		if flags&rowRun != 0 {
 			if len(runs) > 0 {
 				runs[len(runs)-1].rows = rows[first:]
@@ -255,10 +256,10 @@ func (r *reader) runs(runs []run, rows []objectlog.BatchRow) ([]run, []objectlog
 			first = len(rows)
 			runs = append(runs, at.readRun(r, flags))
 		} else if len(runs) == 0 || flags&(rowTopic|rowPartition|rowStart) != 0 {
-			r.fail("row flags %#x", flags)
+			r.Fail("row flags %#x", flags)
 		}
 		rows = append(rows, at.readRow(r, flags))
-		if r.err != nil {
+		if r.Err != nil {
 			return nil, rows
 		}
 	}
@@ -271,47 +272,47 @@ func (r *reader) runs(runs []run, rows []objectlog.BatchRow) ([]run, []objectlog
 func (at *rowCursor) readRun(r *reader, flags byte) (n run) {
 	n.number, n.partition, n.start = at.number, at.partition+1, at.end
 	if flags&rowTopic != 0 {
-		number := int64(at.number) + r.varint("topic")
+		number := int64(at.number) + r.Varint("topic")
 		if number < 0 || number > positionMax {
-			r.fail("topic number %d", number)
+			r.Fail("topic number %d", number)
 		}
 		n.number, n.partition = uint32(number), 0
 		if number == 0 {
-			n.topic = r.uuid("topic")
+			n.topic = r.UUID("topic")
 		}
 	}
 	if flags&rowPartition != 0 {
-		n.partition = objectlog.Partition(r.bounded("partition", maxInt31))
+		n.partition = objectlog.Partition(r.Bounded("partition", maxInt31))
 	}
 	if flags&rowStart != 0 {
-		n.start += r.varint("start")
+		n.start += r.Varint("start")
 	}
 	at.number, at.partition, at.end = n.number, n.partition, n.start
 	return n
 }
 
 func (at *rowCursor) readRow(r *reader, flags byte) (w objectlog.BatchRow) {
-	w.Bytes, w.Records = int32(r.bounded("bytes", maxInt31)), int32(r.bounded("records", maxInt31))
-	w.MaxTimestamp = at.time + objectlog.Timestamp(r.varint("time"))
-	w.CRC = r.uint32("crc")
+	w.Bytes, w.Records = int32(r.Bounded("bytes", maxInt31)), int32(r.Bounded("records", maxInt31))
+	w.MaxTimestamp = at.time + objectlog.Timestamp(r.Varint("time"))
+	w.CRC = r.Uint32("crc")
 	at.end, at.time = at.end+int64(w.Bytes), w.MaxTimestamp
 	w.ProducerID, w.Expected = objectlog.NoProducer, objectlog.NoOffset
 	switch flags & (rowProducer | rowSameProducer) {
 	case rowProducer:
-		at.producer += objectlog.ProducerID(r.varint("producer"))
-		at.epoch = int16(r.bounded("producer epoch", maxInt15))
+		at.producer += objectlog.ProducerID(r.Varint("producer"))
+		at.epoch = int16(r.Bounded("producer epoch", maxInt15))
 		fallthrough
 	case rowProducer | rowSameProducer:
 		w.ProducerID, w.ProducerEpoch = at.producer, at.epoch
-		w.FirstSequence = int32(r.bounded("sequence", maxInt31))
+		w.FirstSequence = int32(r.Bounded("sequence", maxInt31))
 	case rowSameProducer:
-		r.fail("row flags %#x", flags)
+		r.Fail("row flags %#x", flags)
 	}
 	if flags&rowExpected != 0 {
-		w.Expected = objectlog.Offset(r.bounded("expected offset", maxInt63))
+		w.Expected = objectlog.Offset(r.Bounded("expected offset", maxInt63))
 	}
 	if flags >= rowExpected<<1 {
-		r.fail("row flags %#x", flags)
+		r.Fail("row flags %#x", flags)
 	}
 	return w
 }

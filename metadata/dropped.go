@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"slices"
 
+	"github.com/splashdam/splashdam/metadata/wire"
 	"github.com/splashdam/splashdam/objectlog"
 )
 
@@ -36,7 +37,7 @@ func (s *State) bury(topic objectlog.UUID, now objectlog.Timestamp) {
 }
 
 func appendDropped(dst []byte, all []dropped) []byte {
-	dst = appendInt(dst, len(all))
+	dst = wire.AppendInt(dst, len(all))
 	for _, d := range all {
 		dst = binary.AppendVarint(append(dst, d.topic[:]...), int64(d.time))
 	}
@@ -44,13 +45,13 @@ func appendDropped(dst []byte, all []dropped) []byte {
 }
 
 func (r *reader) dropped() []dropped {
-	n := r.count("dropped topics", 17)
+	n := r.Count("dropped topics", 17)
 	all := make([]dropped, 0, n)
 	for range n {
-		all = append(all, dropped{r.uuid("dropped topic"), objectlog.Timestamp(r.varint("dropped at"))})
+		all = append(all, dropped{r.UUID("dropped topic"), objectlog.Timestamp(r.Varint("dropped at"))})
 	}
 	if n == 0 {
-		r.fail("dropped topics: none, in a snapshot that says it has some")
+		r.Fail("dropped topics: none, in a snapshot that says it has some")
 	}
 	return all
 }

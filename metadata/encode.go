@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/splashdam/splashdam/metadata/wire"
 	"github.com/splashdam/splashdam/objectlog"
 )
 
@@ -17,12 +18,12 @@ var (
 
 // Command encodes c.
 func (c CreateTopic) Command() Command {
-	b := appendString(c.ID[:], c.Name)
-	return Command{Kind: kindCreateTopic, Body: appendSettings(appendInt(b, c.Partitions), c.Settings)}
+	b := wire.AppendString(c.ID[:], c.Name)
+	return Command{Kind: kindCreateTopic, Body: appendSettings(wire.AppendInt(b, c.Partitions), c.Settings)}
 }
 
 func (c *CreateTopic) decode(r *reader) {
-	c.ID, c.Name = r.uuid("topic"), r.string("name", nameBytesMax)
+	c.ID, c.Name = r.UUID("topic"), r.String("name", nameBytesMax)
 	c.Partitions, c.Settings = r.partitionCount("partitions"), r.settings()
 }
 
@@ -35,22 +36,22 @@ func (c *CreateTopic) check() error {
 
 // Command encodes c.
 func (c AlterTopic) Command() Command {
-	return Command{Kind: kindAlterTopic, Body: appendSettings(appendInt(c.ID[:], c.Version), c.Settings)}
+	return Command{Kind: kindAlterTopic, Body: appendSettings(wire.AppendInt(c.ID[:], c.Version), c.Settings)}
 }
 
 func (c *AlterTopic) decode(r *reader) {
-	c.ID, c.Version, c.Settings = r.uuid("topic"), int64(r.bounded("version", maxInt63)), r.settings()
+	c.ID, c.Version, c.Settings = r.UUID("topic"), int64(r.Bounded("version", maxInt63)), r.settings()
 }
 
 func (c *AlterTopic) check() error { return errors.Join(checkID(c.ID), CheckSettings(c.Settings)) }
 
 // Command encodes c.
 func (c GrowTopic) Command() Command {
-	return Command{Kind: kindGrowTopic, Body: appendInt(c.ID[:], c.Partitions)}
+	return Command{Kind: kindGrowTopic, Body: wire.AppendInt(c.ID[:], c.Partitions)}
 }
 
 func (c *GrowTopic) decode(r *reader) {
-	c.ID, c.Partitions = r.uuid("topic"), r.partitionCount("partitions")
+	c.ID, c.Partitions = r.UUID("topic"), r.partitionCount("partitions")
 }
 
 func (c *GrowTopic) check() error {
@@ -62,11 +63,11 @@ func (c *GrowTopic) check() error {
 
 // Command encodes c.
 func (c ActivateTopic) Command() Command {
-	return Command{Kind: kindActivateTopic, Body: appendInt(c.ID[:], c.Partitions)}
+	return Command{Kind: kindActivateTopic, Body: wire.AppendInt(c.ID[:], c.Partitions)}
 }
 
 func (c *ActivateTopic) decode(r *reader) {
-	c.ID, c.Partitions = r.uuid("topic"), r.partitionCount("partitions")
+	c.ID, c.Partitions = r.UUID("topic"), r.partitionCount("partitions")
 }
 
 func (c *ActivateTopic) check() error {
@@ -78,11 +79,11 @@ func (c *ActivateTopic) check() error {
 
 // Command encodes c.
 func (c DeleteTopic) Command() Command {
-	return Command{Kind: kindDeleteTopic, Body: appendInt(c.ID[:], c.Version)}
+	return Command{Kind: kindDeleteTopic, Body: wire.AppendInt(c.ID[:], c.Version)}
 }
 
 func (c *DeleteTopic) decode(r *reader) {
-	c.ID, c.Version = r.uuid("topic"), int64(r.bounded("version", maxInt63))
+	c.ID, c.Version = r.UUID("topic"), int64(r.Bounded("version", maxInt63))
 }
 
 func (c *DeleteTopic) check() error { return checkID(c.ID) }
@@ -90,16 +91,16 @@ func (c *DeleteTopic) check() error { return checkID(c.ID) }
 // Command encodes c.
 func (c ForgetTopic) Command() Command { return Command{Kind: kindForgetTopic, Body: c.ID[:]} }
 
-func (c *ForgetTopic) decode(r *reader) { c.ID = r.uuid("topic") }
+func (c *ForgetTopic) decode(r *reader) { c.ID = r.UUID("topic") }
 func (c *ForgetTopic) check() error     { return checkID(c.ID) }
 
 // Command encodes c.
 func (c AddPartitions) Command() Command {
-	return Command{Kind: kindAddPartitions, Body: appendInt(appendInt(c.Topic[:], c.From), c.To)}
+	return Command{Kind: kindAddPartitions, Body: wire.AppendInt(wire.AppendInt(c.Topic[:], c.From), c.To)}
 }
 
 func (c *AddPartitions) decode(r *reader) {
-	c.Topic, c.From, c.To = r.uuid("topic"), r.partitionCount("from"), r.partitionCount("to")
+	c.Topic, c.From, c.To = r.UUID("topic"), r.partitionCount("from"), r.partitionCount("to")
 }
 
 func (c *AddPartitions) check() error {
@@ -112,36 +113,36 @@ func (c *AddPartitions) check() error {
 // Command encodes c.
 func (c DropTopic) Command() Command { return Command{Kind: kindDropTopic, Body: c.Topic[:]} }
 
-func (c *DropTopic) decode(r *reader) { c.Topic = r.uuid("topic") }
+func (c *DropTopic) decode(r *reader) { c.Topic = r.UUID("topic") }
 func (c *DropTopic) check() error     { return checkID(c.Topic) }
 
 // Command encodes c.
 func (c Fence) Command() Command {
-	return Command{Kind: kindFence, Body: binary.AppendUvarint(appendInt(nil, c.Ordinal), c.Below)}
+	return Command{Kind: kindFence, Body: binary.AppendUvarint(wire.AppendInt(nil, c.Ordinal), c.Below)}
 }
 
 func (c *Fence) decode(r *reader) {
-	c.Ordinal, c.Below = int64(r.bounded("ordinal", maxInt63)), r.uvarint("below")
+	c.Ordinal, c.Below = int64(r.Bounded("ordinal", maxInt63)), r.Uvarint("below")
 }
 
 func (c *Fence) check() error { return nil }
 
 // Command encodes c.
 func (c RetireBoots) Command() Command {
-	return Command{Kind: kindRetireBoots, Body: appendInt(nil, c.Below)}
+	return Command{Kind: kindRetireBoots, Body: wire.AppendInt(nil, c.Below)}
 }
 
-func (c *RetireBoots) decode(r *reader) { c.Below = int64(r.bounded("below", maxInt63)) }
+func (c *RetireBoots) decode(r *reader) { c.Below = int64(r.Bounded("below", maxInt63)) }
 func (c *RetireBoots) check() error     { return nil }
 
 // Command encodes c.
 func (c Trim) Command() Command {
-	return Command{Kind: kindTrim, Body: appendInt(appendInt(c.Topic[:], c.Partition), c.LogStart)}
+	return Command{Kind: kindTrim, Body: wire.AppendInt(wire.AppendInt(c.Topic[:], c.Partition), c.LogStart)}
 }
 
 func (c *Trim) decode(r *reader) {
-	c.Topic, c.Partition = r.uuid("topic"), objectlog.Partition(r.bounded("partition", maxInt31))
-	c.LogStart = objectlog.Offset(r.bounded("log start", maxInt63))
+	c.Topic, c.Partition = r.UUID("topic"), objectlog.Partition(r.Bounded("partition", maxInt31))
+	c.LogStart = objectlog.Offset(r.Bounded("log start", maxInt63))
 }
 
 func (c *Trim) check() error { return checkID(c.Topic) }
@@ -151,10 +152,10 @@ func (c ExpireProducers) Command() Command {
 	return Command{Kind: kindExpireProducers, Body: binary.AppendVarint(nil, int64(c.Before))}
 }
 
-func (c *ExpireProducers) decode(r *reader) { c.Before = objectlog.Timestamp(r.varint("before")) }
+func (c *ExpireProducers) decode(r *reader) { c.Before = objectlog.Timestamp(r.Varint("before")) }
 func (c *ExpireProducers) check() error     { return nil }
 
-func (r *reader) partitionCount(what string) int32 { return int32(r.bounded(what, partitionsMax)) }
+func (r *reader) partitionCount(what string) int32 { return int32(r.Bounded(what, partitionsMax)) }
 
 func checkID(id objectlog.UUID) error {
 	if id.IsZero() {

@@ -182,7 +182,8 @@ func (w *world) propose(t *rapid.T, c Command) {
 		t.Fatal(err)
 	}
 	var head Commit
-	head.decode(&reader{b: c.Body})
+	r := newReader(c.Body)
+	head.decode(&r)
 	at := Position{Seq: w.dense.seq + 1, Epoch: 3, Time: w.dense.now + 1}
 	w.do(t, c, w.model.commit(at, head.Ordinal, ref.Segment, section))
 }

@@ -26,6 +26,9 @@ func (s *State) Topics(after string, limit int) []Topic {
 	return topics
 }
 
+// CatalogChanges is a number that is another one after every change of the catalog, as long as this State lives. (Shard 0.)
+func (s *State) CatalogChanges() uint64 { return s.catalog.changes }
+
 // Unsettled answers the topics that are Creating, growing or Deleting: work for shard 0's leader.
 func (s *State) Unsettled() []Topic {
 	var topics []Topic

@@ -7,7 +7,7 @@ import (
 	"github.com/splashdam/splashdam/objectlog"
 )
 
-// A result is one byte that says of which type, then, in the writing of wire.go,
+// A result is one byte that says of which type, then, in the writing of package wire,
 //
 //	0  nil             nothing
 //	1  TopicResult     reason (1); id, name, partitions, target, settings, state (1), version, created
@@ -58,26 +58,26 @@ func checkBatchResults(batches []BatchResult) error {
 
 // DecodeResult reads what EncodeResult wrote. Any other bytes are an error.
 func DecodeResult(b []byte) (any, error) {
-	r := reader{b: b}
+	r := newReader(b)
 	var result any
-	switch tag := r.byte("type"); tag {
+	switch tag := r.Byte("type"); tag {
 	case resultNil:
 	case resultTopic:
-		t := TopicResult{Reason: Reason(r.byte("reason")), Topic: r.topic()}
+		t := TopicResult{Reason: Reason(r.Byte("reason")), Topic: r.topic()}
 		if t.Topic.State > TopicDeleting { // 0: of a command that found none
-			r.fail("topic %q (%s): no such state as %d", t.Topic.Name, t.Topic.ID, t.Topic.State)
+			r.Fail("topic %q (%s): no such state as %d", t.Topic.Name, t.Topic.ID, t.Topic.State)
 		}
 		result = t
 	case resultTrim:
-		result = TrimResult{Reason: Reason(r.byte("reason")), LogStart: objectlog.Offset(r.varint("log start"))}
+		result = TrimResult{Reason: Reason(r.Byte("reason")), LogStart: objectlog.Offset(r.Varint("log start"))}
 	case resultCommit:
 		result = CommitResult{Batches: r.batchResults()}
 	case resultUnknown:
 		result = CommitResult{Unknown: true}
 	default:
-		r.fail("type %d: not one of this version", tag)
+		r.Fail("type %d: not one of this version", tag)
 	}
-	if err := r.end(); err != nil {
+	if err := r.End(); err != nil {
 		return nil, fmt.Errorf("decode result: %w", err)
 	}
 	return result, nil

@@ -3,6 +3,7 @@ package metadata
 import (
 	"encoding/binary"
 
+	"github.com/splashdam/splashdam/metadata/wire"
 	"github.com/splashdam/splashdam/objectlog"
 )
 
@@ -13,7 +14,7 @@ import (
 //	boots       retired watermark; boots by ordinal: ordinal, id, decided, fenced, results: counter, decisions
 //	dropped     version 2 only, at least one: topic id, time
 //
-// in the writing of wire.go, differences where an order is given. Segments and boots are numbered in the order in which
+// in the writing of package wire, differences where an order is given. Segments and boots are numbered in the order in which
 // rows refer to them first, so neither the numbers nor anything else depends on how the state came about.
 //
 // Rows begin at or before the log start and have no gaps, so bases are not written but the first, nor is the high watermark.
@@ -42,14 +43,14 @@ func (v *view) Encode(dst []byte) []byte {
 		version = snapshotVersionDropped
 	}
 	dst = append(dst, version)
-	dst = appendInt(appendInt(dst, int(v.shard)), v.shards)
+	dst = wire.AppendInt(wire.AppendInt(dst, int(v.shard)), v.shards)
 	dst = appendCatalog(dst, v.catalog)
 
 	w := rowWriter{view: v, segments: make([]uint32, v.segments.next), boots: map[objectlog.UUID]int{}}
-	dst = appendInt(appendInt(dst, int64(v.nextNumber)), len(v.topics))
+	dst = wire.AppendInt(wire.AppendInt(dst, int64(v.nextNumber)), len(v.topics))
 	last := uint32(0)
 	for _, t := range v.topics {
-		dst = append(appendInt(dst, int64(t.number-last)), t.id[:]...)
+		dst = append(wire.AppendInt(dst, int64(t.number-last)), t.id[:]...)
 		dst = w.appendPartitions(dst, t.partitions)
 		last = t.number
 	}
@@ -61,7 +62,7 @@ func (v *view) Encode(dst []byte) []byte {
 }
 
 func appendCatalog(dst []byte, topics []*Topic) []byte {
-	dst = appendInt(dst, len(topics))
+	dst = wire.AppendInt(dst, len(topics))
 	for _, t := range topics {
 		dst = appendTopic(dst, t)
 	}
@@ -69,9 +70,9 @@ func appendCatalog(dst []byte, topics []*Topic) []byte {
 }
 
 func appendTopic(dst []byte, t *Topic) []byte {
-	dst = appendString(append(dst, t.ID[:]...), t.Name)
-	dst = appendSettings(appendInt(appendInt(dst, t.Partitions), t.Target), t.Settings)
-	dst = appendInt(append(dst, byte(t.State)), t.Version)
+	dst = wire.AppendString(append(dst, t.ID[:]...), t.Name)
+	dst = appendSettings(wire.AppendInt(wire.AppendInt(dst, t.Partitions), t.Target), t.Settings)
+	dst = wire.AppendInt(append(dst, byte(t.State)), t.Version)
 	return binary.AppendVarint(dst, int64(t.Created))
 }
 
@@ -84,10 +85,10 @@ type rowWriter struct {
 }
 
 func (w *rowWriter) appendPartitions(dst []byte, partitions []*partition) []byte {
-	dst = appendInt(dst, len(partitions))
+	dst = wire.AppendInt(dst, len(partitions))
 	last := objectlog.Partition(0)
 	for _, p := range partitions {
-		dst = appendInt(appendInt(dst, p.number-last), p.logStart)
+		dst = wire.AppendInt(wire.AppendInt(dst, p.number-last), p.logStart)
 		last = p.number
 		if p.content == nil {
 			dst = append(dst, 0, 0)
@@ -105,20 +106,20 @@ func (w *rowWriter) appendRows(dst []byte, p *partition) []byte {
 	for _, page := range p.content.pages {
 		n += len(page.rows)
 	}
-	dst = appendInt(dst, n)
+	dst = wire.AppendInt(dst, n)
 	var last row
 	first := true
 	for r, next := range p.content.all() {
 		if first {
-			dst = appendInt(dst, p.logStart-r.base)
+			dst = wire.AppendInt(dst, p.logStart-r.base)
 			first = false
 		}
 		dst = binary.AppendUvarint(w.appendSegment(dst, r.segment), uint64(r.start))
-		dst = appendInt(appendInt(dst, next-r.base), r.bytes)
+		dst = wire.AppendInt(wire.AppendInt(dst, next-r.base), r.bytes)
 		dst = binary.AppendVarint(dst, int64(r.maxTime-last.maxTime))
-		dst = binary.AppendUvarint(appendUint32(dst, r.crc), uint64(r.producer)+1)
+		dst = binary.AppendUvarint(wire.AppendUint32(dst, r.crc), uint64(r.producer)+1)
 		if r.producer != objectlog.NoProducer {
-			dst = appendInt(appendInt(dst, r.producerEpoch), r.sequence)
+			dst = wire.AppendInt(wire.AppendInt(dst, r.producerEpoch), r.sequence)
 		}
 		last = r
 	}
@@ -139,23 +140,23 @@ func (w *rowWriter) appendSegment(dst []byte, number uint32) []byte {
 		boot = len(w.boots)
 		w.boots[s.name.Boot] = boot
 	}
-	dst = appendInt(dst, boot)
+	dst = wire.AppendInt(dst, boot)
 	if !ok {
 		dst = append(dst, s.name.Boot[:]...)
 	}
-	dst = appendUint32(binary.AppendUvarint(dst, s.name.Counter), s.name.Random)
+	dst = wire.AppendUint32(binary.AppendUvarint(dst, s.name.Counter), s.name.Random)
 	return binary.AppendVarint(dst, int64(s.epoch))
 }
 
 func appendProducers(dst []byte, producers []*producer) []byte {
-	dst = appendInt(dst, len(producers))
+	dst = wire.AppendInt(dst, len(producers))
 	last := objectlog.ProducerID(0)
 	for _, p := range producers {
-		dst = appendInt(appendInt(dst, p.id-last), p.epoch)
-		dst = appendInt(binary.AppendVarint(dst, int64(p.time)), p.seen)
+		dst = wire.AppendInt(wire.AppendInt(dst, p.id-last), p.epoch)
+		dst = wire.AppendInt(binary.AppendVarint(dst, int64(p.time)), p.seen)
 		dst = append(dst, p.n)
 		for _, b := range p.batches[:p.n] {
-			dst = appendInt(appendInt(appendInt(dst, b.base), b.first), b.records)
+			dst = wire.AppendInt(wire.AppendInt(wire.AppendInt(dst, b.base), b.first), b.records)
 		}
 		last = p.id
 	}

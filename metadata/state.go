@@ -124,10 +124,10 @@ func (s *State) Reference(c Command) (ref FooterRef, ok bool, err error) {
 		}
 		return FooterRef{}, false, nil
 	}
-	r := reader{b: c.Body}
+	r := newReader(c.Body)
 	var k Commit
 	k.decode(&r)
-	if err := r.end(); err != nil {
+	if err := r.End(); err != nil {
 		return FooterRef{}, false, fmt.Errorf("reference of commit: %w", err)
 	}
 	return FooterRef{k.Segment, k.Section}, true, nil
@@ -159,9 +159,9 @@ func decodeOperation(c Command) (operation, error) {
 	if !ok {
 		return nil, errUnknownKind
 	}
-	r := reader{b: c.Body}
+	r := newReader(c.Body)
 	op.decode(&r)
-	return op, r.end()
+	return op, r.End()
 }
 
 // View implements Machine. It costs a copy of a few bytes per topic, segment page and boot.
