@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/splashdam/splashdam/groups"
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
@@ -32,6 +33,10 @@ type Agent struct {
 
 	producers producerIDs
 
+	coordinators []*coordinator // by shard
+	committers   []*committer   // by shard
+	topics       topicLists
+
 	robinMu sync.Mutex
 	robin   map[objectlog.UUID]uint32 // per topic: where the next records without key go
 
@@ -46,6 +51,7 @@ type shard struct {
 	log     shardlog.Log // proposals go to the leader
 	replica *shardlog.Shard
 	state   *metadata.State
+	groups  *groups.State
 }
 
 // Open joins the cluster in bucket and table, creating it if the table is empty (with Config.JoinOnly: ErrNoCluster): it takes a
@@ -85,6 +91,10 @@ func Open(ctx context.Context, cfg Config, bucket objectlog.Bucket, table metada
 			a.shards[i].log = routed{a.shards[i].replica, objectlog.Shard(i), a.leaders}
 		}
 	}
+	for _, s := range a.shards {
+		a.coordinators = append(a.coordinators, newCoordinator(s))
+		a.committers = append(a.committers, newCommitter(cfg, s.log))
+	}
 	a.writer = newWriter(cfg, a.shards)
 	a.writer.bucket, a.writer.keys, a.writer.blocks, a.writer.boot, a.writer.ordinal = bucket, a.keys, a.blocks, boot, ordinal
 	if err := a.presence.enter(ctx); err != nil {
@@ -99,10 +109,14 @@ const tailsBytes = 256 << 20
 
 func (a *Agent) openShard(n objectlog.Shard, c cluster, boot objectlog.UUID, bucket objectlog.Bucket) shard {
 	state := metadata.NewState(metadata.Config{Shard: n, Shards: c.Shards})
+	members := groups.NewState()
 	driver := shardlog.Open(shardlog.Config{Shard: n, Cluster: a.keys.Cluster, Boot: boot, Lease: a.cfg.Lease, ClaimAtOnce: a.cfg.ExclusiveTable, Random: a.cfg.Random,
 		TailBytes: min(4<<20, tailsBytes/max(1, c.Shards))},
-		a.keys, a.table, bucket, []shardlog.Registration{{Name: "state", From: metadata.StateFrom, To: metadata.StateTo, Machine: state}})
-	return shard{log: driver, replica: driver, state: state}
+		a.keys, a.table, bucket, []shardlog.Registration{
+			{Name: "state", From: metadata.StateFrom, To: metadata.StateTo, Machine: state},
+			{Name: "groups", From: groups.From, To: groups.To, Machine: members},
+		})
+	return shard{log: driver, replica: driver, state: state, groups: members}
 }
 
 // Run drives the agent until ctx ends, then lets go gracefully: what is held is flushed and acknowledged, leadership handed on.
@@ -120,6 +134,12 @@ func (a *Agent) Run(ctx context.Context) error {
 		})
 	}
 	group.Go(func() error { return a.writer.run(broken) })
+	for _, c := range a.coordinators {
+		group.Go(func() error { return a.coordinate(broken, c) })
+	}
+	for _, c := range a.committers {
+		group.Go(func() error { return c.run(broken) })
+	}
 	if a.leaders != nil {
 		group.Go(func() error { return a.leaders.run(broken) })
 	}

@@ -44,6 +44,7 @@ type Config struct {
 	AutoCreate      bool          // create an unknown topic on produce
 	AutoPartitions  int32         // of topics created so; default 1
 	Limits          objectlog.Limits
+	GroupLife       time.Duration // a group without members and commits is forgotten behind this; default 7 days, at least 1 min
 
 	Wall   func() objectlog.Timestamp // default: the system clock
 	Random func() uint64              // default: crypto/rand
@@ -71,6 +72,7 @@ func (c Config) Validate() error {
 	within("ProduceTimeout in ms", c.ProduceTimeout.Milliseconds(), 100, time.Hour.Milliseconds())
 	within("DrainTimeout in ms", c.DrainTimeout.Milliseconds(), 1, time.Hour.Milliseconds())
 	within("BlockCacheBytes", c.BlockCacheBytes, 1<<20, 1<<40)
+	within("GroupLife in ms", c.GroupLife.Milliseconds(), time.Minute.Milliseconds(), 1<<52)
 	within("AutoPartitions", int64(c.AutoPartitions), 1, partitionsMax)
 	if c.FlushRate < 0 || c.FlushRate > 1000 {
 		problems = append(problems, fmt.Errorf("FlushRate %g: want 0 to 1000", c.FlushRate))
@@ -94,6 +96,7 @@ func (c Config) withDefaults() Config {
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 30*time.Second)
 	c.BlockCacheBytes = cmp.Or(c.BlockCacheBytes, 256<<20)
 	c.AutoPartitions = cmp.Or(c.AutoPartitions, 1)
+	c.GroupLife = cmp.Or(c.GroupLife, 7*24*time.Hour)
 	c.Lease = cmp.Or(c.Lease, 3*time.Second)
 	if c.Wall == nil {
 		c.Wall = func() objectlog.Timestamp { return objectlog.Timestamp(time.Now().UnixMilli()) }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/splashdam/splashdam/agent/write"
+	"github.com/splashdam/splashdam/groups"
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
@@ -15,6 +16,7 @@ import (
 // lagging is a log whose entries are committed, but applied here only by a current read.
 type lagging struct {
 	state  *metadata.State
+	groups *groups.State
 	behind []metadata.Command
 	seq    metadata.Seq
 	reads  int // current ones
@@ -47,7 +49,11 @@ func (l *lagging) Propose(_ context.Context, commands []metadata.Command) (shard
 	}
 	r := shardlog.Receipt{Seq: l.seq}
 	for _, c := range commands {
-		result, err := l.state.Apply(metadata.Position{Seq: l.seq, Epoch: 1, Time: 1}, c)
+		var machine metadata.Machine = l.state
+		if c.Kind >= groups.From {
+			machine = l.groups
+		}
+		result, err := machine.Apply(metadata.Position{Seq: l.seq, Epoch: 1, Time: 1}, c)
 		if err != nil {
 			return r, err
 		}
@@ -66,8 +72,8 @@ func (l *lagging) add(c ...metadata.Command) { l.behind = append(l.behind, c...)
 func follower(t *testing.T) (*Agent, *lagging, stores) {
 	t.Helper()
 	s := newStores()
-	l := &lagging{state: metadata.NewState(metadata.Config{})}
-	a := &Agent{cfg: testConfig().withDefaults(), shards: []shard{{log: l, state: l.state}}, draining: make(chan struct{})}
+	l := &lagging{state: metadata.NewState(metadata.Config{}), groups: groups.NewState()}
+	a := &Agent{cfg: testConfig().withDefaults(), shards: []shard{{log: l, state: l.state, groups: l.groups}}, draining: make(chan struct{})}
 	a.writer = newWriter(a.cfg, a.shards)
 	var err error
 	if a.blocks, err = newBlocks(s.bucket, a.keys, 1<<20); err != nil {

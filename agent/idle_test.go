@@ -61,7 +61,7 @@ func TestProducersExpireOnlyInShardsThatAreLedAndMoved(t *testing.T) {
 	expire := func(proposals int) {
 		t.Helper()
 		l.proposals = 0
-		a.expireProducers(t.Context(), last)
+		a.expire(t.Context(), last)
 		want(t, "proposals", l.proposals, proposals)
 	}
 	l.seq = 5

@@ -3,7 +3,9 @@ package agent
 import (
 	"context"
 	"errors"
+	"time"
 
+	"github.com/splashdam/splashdam/groups"
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
@@ -30,6 +32,8 @@ type Peers interface {
 	Follow(ctx context.Context, to AgentInfo, s objectlog.Shard, from metadata.Seq, heard func(Signal) error) error
 	// HandOff tells the agent that this one let go of the shard's lease at the epoch.
 	HandOff(ctx context.Context, to AgentInfo, s objectlog.Shard, epoch objectlog.Epoch) error
+	// Heartbeat takes a member's heartbeat to the agent that leads its group's shard, which answers as HeartbeatHere.
+	Heartbeat(ctx context.Context, to AgentInfo, h groups.Heartbeat, wait time.Duration) (groups.Assignment, error)
 	// ReadBlock answers the extent of a segment out of the agent's cache, or out of the bucket by one GET of its own: less than the
 	// extent, but something, where the segment ends within it. Errors of the bucket keep their sentinels.
 	ReadBlock(ctx context.Context, to AgentInfo, segment objectlog.SegmentName, extent objectlog.Extent) ([]byte, error)

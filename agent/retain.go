@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/splashdam/splashdam/groups"
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
@@ -37,7 +38,7 @@ func (a *Agent) retain(ctx context.Context) error {
 		a.retainOnce(ctx)
 		if time.Since(expired) >= expireEvery {
 			expired = time.Now()
-			a.expireProducers(ctx, last)
+			a.expire(ctx, last)
 		}
 	}
 }
@@ -158,20 +159,23 @@ func logStartFor(s *metadata.State, t metadata.Topic, p objectlog.Partition, now
 	return start, start > state.LogStart
 }
 
-// expireProducers forgets idle producers in every shard that is led here. A shard without an entry since the last time is
+// expire forgets idle producers and groups in every shard that is led here. A shard without an entry since the last time is
 // left alone: forgetting must not keep an idle cluster busy.
-func (a *Agent) expireProducers(ctx context.Context, last []metadata.Seq) {
-	before := a.cfg.Wall() - objectlog.Timestamp(producerLife.Milliseconds())
+func (a *Agent) expire(ctx context.Context, last []metadata.Seq) {
+	before := func(life time.Duration) objectlog.Timestamp {
+		return a.cfg.Wall() - objectlog.Timestamp(life.Milliseconds())
+	}
+	commands := []metadata.Command{metadata.ExpireProducers{Before: before(producerLife)}.Command(), groups.Expire{Before: before(a.cfg.GroupLife)}.Command()}
 	for i, s := range a.shards {
 		status := s.log.Status()
 		if status.Role != shardlog.RoleLeading || status.Applied == last[i] {
 			continue
 		}
 		proposing, cancel := context.WithTimeout(ctx, a.cfg.ProduceTimeout)
-		receipt, err := own(s.log).Propose(proposing, []metadata.Command{metadata.ExpireProducers{Before: before}.Command()})
+		receipt, err := own(s.log).Propose(proposing, commands)
 		cancel()
 		if err != nil {
-			slog.Warn("expire producers", "shard", i, "err", err)
+			slog.Warn("expire producers and groups", "shard", i, "err", err)
 			continue
 		}
 		last[i] = receipt.Seq

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/splashdam/splashdam/groups"
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
@@ -79,6 +80,14 @@ func (e end) Follow(ctx context.Context, to AgentInfo, s objectlog.Shard, from m
 		return err
 	}
 	return a.Stream(ctx, s, from, heard)
+}
+
+func (e end) Heartbeat(ctx context.Context, to AgentInfo, h groups.Heartbeat, wait time.Duration) (groups.Assignment, error) {
+	a, err := e.meant(ctx, to)
+	if err != nil {
+		return groups.Assignment{}, err
+	}
+	return a.HeartbeatHere(ctx, h, wait)
 }
 
 func (e end) HandOff(ctx context.Context, to AgentInfo, s objectlog.Shard, epoch objectlog.Epoch) error {

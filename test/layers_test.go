@@ -53,7 +53,8 @@ var layers = map[string]row{
 	"objectlog/hedge":         {may: []string{"objectlog"}},
 	"objectlog/throttle":      {may: []string{"objectlog"}},
 
-	"metadata":              {may: []string{"objectlog"}, exports: 53},             // one type per command of the log, and its result; results cross between agents
+	"metadata":              {may: []string{"metadata/wire", "objectlog"}, exports: 53}, // one type per command of the log, and its result; results cross between agents
+	"metadata/wire":         {may: []string{"objectlog"}},
 	"metadata/shardlog":     {may: []string{"metadata", "objectlog"}, exports: 45}, // one type per event and per effect
 	"metadata/bolt":         {may: []string{"metadata", "objectlog"}},
 	"metadata/mem":          {may: []string{"metadata", "objectlog"}},
@@ -63,11 +64,13 @@ var layers = map[string]row{
 	"metadata/throttle":     {may: []string{"metadata", "objectlog", "objectlog/throttle"}}, // one way to slow down for both
 	"metadata/metered":      {may: []string{"metadata", "objectlog/metered"}},               // one way to count for both
 
-	"agent":       {may: []string{"agent/lead", "agent/write", "metadata", "metadata/shardlog", "objectlog"}, exports: 32}, // 25, and what the edge between agents shares
+	"groups": {may: []string{"metadata", "metadata/wire", "objectlog"}, exports: 42}, // one type per command of the log
+
+	"agent":       {may: []string{"agent/lead", "agent/write", "groups", "metadata", "metadata/shardlog", "objectlog"}, exports: 38}, // 25, what the edge between agents shares, and groups
 	"agent/write": {may: []string{"metadata", "metadata/shardlog", "objectlog"}},
 	"agent/lead":  {may: []string{"metadata", "metadata/shardlog", "objectlog"}},
-	"agent/peer":  {may: []string{"agent", "metadata", "metadata/shardlog", "objectlog", "proto/..."}},
-	"agent/rpc":   {may: []string{"agent", "metadata", "metadata/shardlog", "objectlog", "objectlog/usage", "proto/..."}}, // shardlog: its errors have codes
+	"agent/peer":  {may: []string{"agent", "groups", "metadata", "metadata/shardlog", "objectlog", "proto/..."}},
+	"agent/rpc":   {may: []string{"agent", "groups", "metadata", "metadata/shardlog", "objectlog", "objectlog/usage", "proto/..."}}, // shardlog: its errors have codes
 
 	"proto/...": {may: []string{"proto/..."}, exports: unlimited},
 	"client":    {may: []string{"objectlog", "proto/..."}, exports: unlimited},

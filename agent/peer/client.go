@@ -26,10 +26,11 @@ const (
 
 // The longest that each call may take; ctx may end it sooner.
 const (
-	greetTimeout   = time.Second      // less than the lease: who does not greet in time is as good as away
-	proposeTimeout = 30 * time.Second // a leader whose table is slow decides later, or never: then the proposal is sent again
-	handOffTimeout = 2 * time.Second  // the other agent claims the lease by itself a little later
-	blockTimeout   = 10 * time.Second // one GET; then the bucket is asked directly
+	greetTimeout     = time.Second      // less than the lease: who does not greet in time is as good as away
+	proposeTimeout   = 30 * time.Second // a leader whose table is slow decides later, or never: then the proposal is sent again
+	heartbeatTimeout = 5 * time.Second  // beyond what it waits for news; then it is sent again
+	handOffTimeout   = 2 * time.Second  // the other agent claims the lease by itself a little later
+	blockTimeout     = 10 * time.Second // one GET; then the bucket is asked directly
 )
 
 // Client calls other agents; it is the agent.Peers of an agent with that identity.

@@ -13,6 +13,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/splashdam/splashdam/agent"
+	"github.com/splashdam/splashdam/groups"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
 	peerv1 "github.com/splashdam/splashdam/proto/splashdam/peer/v1"
@@ -38,6 +39,10 @@ func causes() []known {
 		{8, connect.CodeInvalidArgument, objectlog.ErrInvalid},
 		{9, connect.CodeNotFound, objectlog.ErrNotFound},
 		{10, connect.CodeOutOfRange, objectlog.ErrRange},
+		{11, connect.CodeFailedPrecondition, groups.ReasonUnknownMember},
+		{12, connect.CodeFailedPrecondition, groups.ReasonFencedInstance},
+		{13, connect.CodeResourceExhausted, groups.ReasonFull},
+		{14, connect.CodeInvalidArgument, agent.InvalidRequest},
 	}
 }
 

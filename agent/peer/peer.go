@@ -19,6 +19,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/splashdam/splashdam/agent"
+	"github.com/splashdam/splashdam/groups"
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
@@ -36,6 +37,8 @@ type Engine interface {
 	Stream(ctx context.Context, s objectlog.Shard, from metadata.Seq, send func(agent.Signal) error) error
 	// TakeOver says that the holder let go of the shard's lease.
 	TakeOver(ctx context.Context, s objectlog.Shard, holder objectlog.UUID, epoch objectlog.Epoch) error
+	// HeartbeatHere takes a heartbeat of a group whose shard this very agent leads.
+	HeartbeatHere(ctx context.Context, h groups.Heartbeat, wait time.Duration) (groups.Assignment, error)
 	// Block answers a part of a segment, from the cache or the bucket.
 	Block(ctx context.Context, segment objectlog.SegmentName, extent objectlog.Extent) ([]byte, error)
 }
@@ -59,6 +62,8 @@ func (c Config) Validate() error {
 const (
 	// smallBytesMax is above any greeting: a thousand shards with a fault each.
 	smallBytesMax = 1 << 20
+	// heartbeatBytesMax is above what a member of a hundred thousand partitions says.
+	heartbeatBytesMax = 8 << 20
 	// proposeBytesMax is above the sections of 64 segments that are full of the smallest batches.
 	proposeBytesMax = 256 << 20
 	// answerBytesMax is above the results of the largest proposal, above blockBytesMax, and above one message of a stream.
@@ -124,8 +129,11 @@ func options() connect.HandlerOption {
 		connect.WithCompression("gzip", nil, nil),
 		connect.WithReadMaxBytes(smallBytesMax),
 		connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
-			if spec.Procedure == peerv1connect.PeerServiceProposeProcedure {
+			switch spec.Procedure {
+			case peerv1connect.PeerServiceProposeProcedure:
 				return []connect.HandlerOption{connect.WithReadMaxBytes(proposeBytesMax)}
+			case peerv1connect.PeerServiceHeartbeatProcedure:
+				return []connect.HandlerOption{connect.WithReadMaxBytes(heartbeatBytesMax)}
 			}
 			return nil
 		}),

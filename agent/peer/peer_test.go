@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/splashdam/splashdam/agent"
+	"github.com/splashdam/splashdam/groups"
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
@@ -26,6 +27,7 @@ type fake struct {
 	stream   func(context.Context, objectlog.Shard, metadata.Seq, func(agent.Signal) error) error
 	takeOver func(context.Context, objectlog.Shard, objectlog.UUID, objectlog.Epoch) error
 	block    func(context.Context, objectlog.SegmentName, objectlog.Extent) ([]byte, error)
+	beat     func(context.Context, groups.Heartbeat, time.Duration) (groups.Assignment, error)
 }
 
 var errNotAsked = errors.New("the test does not expect this call")
@@ -58,6 +60,13 @@ func (f *fake) TakeOver(ctx context.Context, s objectlog.Shard, holder objectlog
 		return errNotAsked
 	}
 	return f.takeOver(ctx, s, holder, epoch)
+}
+
+func (f *fake) HeartbeatHere(ctx context.Context, h groups.Heartbeat, wait time.Duration) (groups.Assignment, error) {
+	if f.beat == nil {
+		return groups.Assignment{}, errNotAsked
+	}
+	return f.beat(ctx, h, wait)
 }
 
 func (f *fake) Block(ctx context.Context, segment objectlog.SegmentName, extent objectlog.Extent) ([]byte, error) {

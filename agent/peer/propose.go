@@ -93,7 +93,7 @@ func toReceipt(receipt shardlog.Receipt) (*peerv1.ProposeResponse, error) {
 			out.Results[i] = &peerv1.ProposeResponse_Result{Kind: &peerv1.ProposeResponse_Result_Refusal{Refusal: r}}
 			continue
 		}
-		b, err := metadata.EncodeResult(result)
+		b, err := encodeResult(result)
 		if err != nil {
 			return nil, fmt.Errorf("command %d: %w", i, err)
 		}
@@ -113,7 +113,7 @@ func ofReceipt(m *peerv1.ProposeResponse, commands int) (shardlog.Receipt, error
 			out.Results[i] = ofRefusal(kind.Refusal)
 		case *peerv1.ProposeResponse_Result_Result:
 			var err error
-			if out.Results[i], err = metadata.DecodeResult(kind.Result); err != nil {
+			if out.Results[i], err = decodeResult(kind.Result); err != nil {
 				return shardlog.Receipt{}, malformed("command %d: %w", i, err)
 			}
 		default:

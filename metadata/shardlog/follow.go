@@ -200,13 +200,13 @@ func (c *Core) onSnapshotLoaded(e SnapshotLoaded) {
 
 // restore replaces the applied state by a snapshot's, or by the initial one. False: halted.
 func (c *Core) restore(from pointer, s snapshot) bool {
-	if from.exists() && len(s.sections) != len(c.machines) {
-		c.halt(damage(fmt.Sprintf("snapshot of seq %d", from.seq()), fmt.Sprintf("%d sections", len(c.machines)), fmt.Sprint(len(s.sections)), "run a version that knows them"))
+	if from.exists() && len(s.sections) > len(c.machines) {
+		c.halt(damage(fmt.Sprintf("snapshot of seq %d", from.seq()), fmt.Sprintf("at most %d sections", len(c.machines)), fmt.Sprint(len(s.sections)), "run a version that knows them"))
 		return false
 	}
 	for i, r := range c.machines {
 		x := section{name: r.Name, body: c.initial[i]}
-		if from.exists() {
+		if from.exists() && i < len(s.sections) { // a machine that is newer than the snapshot has seen no command
 			x = s.sections[i]
 		}
 		err := r.Machine.Restore(x.body)

@@ -683,6 +683,267 @@ func (*HandOffResponse) Descriptor() ([]byte, []int) {
 	return file_splashdam_peer_v1_peer_proto_rawDescGZIP(), []int{10}
 }
 
+type Partition struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         []byte                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Partition     int32                  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Partition) Reset() {
+	*x = Partition{}
+	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Partition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Partition) ProtoMessage() {}
+
+func (x *Partition) ProtoReflect() protoreflect.Message {
+	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Partition.ProtoReflect.Descriptor instead.
+func (*Partition) Descriptor() ([]byte, []int) {
+	return file_splashdam_peer_v1_peer_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Partition) GetTopic() []byte {
+	if x != nil {
+		return x.Topic
+	}
+	return nil
+}
+
+func (x *Partition) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+type HeartbeatRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	To          []byte                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
+	Group       string                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	Member      string                 `protobuf:"bytes,3,opt,name=member,proto3" json:"member,omitempty"`
+	Instance    string                 `protobuf:"bytes,4,opt,name=instance,proto3" json:"instance,omitempty"`
+	Client      string                 `protobuf:"bytes,5,opt,name=client,proto3" json:"client,omitempty"`
+	Host        string                 `protobuf:"bytes,6,opt,name=host,proto3" json:"host,omitempty"`
+	Topics      []string               `protobuf:"bytes,7,rep,name=topics,proto3" json:"topics,omitempty"`
+	Pattern     string                 `protobuf:"bytes,8,opt,name=pattern,proto3" json:"pattern,omitempty"`
+	SessionMs   int64                  `protobuf:"varint,9,opt,name=session_ms,json=sessionMs,proto3" json:"session_ms,omitempty"`
+	RebalanceMs int64                  `protobuf:"varint,10,opt,name=rebalance_ms,json=rebalanceMs,proto3" json:"rebalance_ms,omitempty"`
+	Generation  int64                  `protobuf:"varint,11,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Sorted.
+	Owned         []*Partition `protobuf:"bytes,12,rep,name=owned,proto3" json:"owned,omitempty"`
+	Leaving       bool         `protobuf:"varint,13,opt,name=leaving,proto3" json:"leaving,omitempty"`
+	WaitMs        int64        `protobuf:"varint,14,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeartbeatRequest) Reset() {
+	*x = HeartbeatRequest{}
+	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeartbeatRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeartbeatRequest) ProtoMessage() {}
+
+func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
+func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
+	return file_splashdam_peer_v1_peer_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *HeartbeatRequest) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *HeartbeatRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *HeartbeatRequest) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *HeartbeatRequest) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *HeartbeatRequest) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *HeartbeatRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HeartbeatRequest) GetTopics() []string {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+func (x *HeartbeatRequest) GetPattern() string {
+	if x != nil {
+		return x.Pattern
+	}
+	return ""
+}
+
+func (x *HeartbeatRequest) GetSessionMs() int64 {
+	if x != nil {
+		return x.SessionMs
+	}
+	return 0
+}
+
+func (x *HeartbeatRequest) GetRebalanceMs() int64 {
+	if x != nil {
+		return x.RebalanceMs
+	}
+	return 0
+}
+
+func (x *HeartbeatRequest) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *HeartbeatRequest) GetOwned() []*Partition {
+	if x != nil {
+		return x.Owned
+	}
+	return nil
+}
+
+func (x *HeartbeatRequest) GetLeaving() bool {
+	if x != nil {
+		return x.Leaving
+	}
+	return false
+}
+
+func (x *HeartbeatRequest) GetWaitMs() int64 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
+type HeartbeatResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Generation    int64                  `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	Assigned      []*Partition           `protobuf:"bytes,2,rep,name=assigned,proto3" json:"assigned,omitempty"`
+	SessionMs     int64                  `protobuf:"varint,3,opt,name=session_ms,json=sessionMs,proto3" json:"session_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeartbeatResponse) Reset() {
+	*x = HeartbeatResponse{}
+	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeartbeatResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeartbeatResponse) ProtoMessage() {}
+
+func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
+func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
+	return file_splashdam_peer_v1_peer_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *HeartbeatResponse) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *HeartbeatResponse) GetAssigned() []*Partition {
+	if x != nil {
+		return x.Assigned
+	}
+	return nil
+}
+
+func (x *HeartbeatResponse) GetSessionMs() int64 {
+	if x != nil {
+		return x.SessionMs
+	}
+	return 0
+}
+
 type ReadBlockRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	To             []byte                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
@@ -697,7 +958,7 @@ type ReadBlockRequest struct {
 
 func (x *ReadBlockRequest) Reset() {
 	*x = ReadBlockRequest{}
-	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[11]
+	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -709,7 +970,7 @@ func (x *ReadBlockRequest) String() string {
 func (*ReadBlockRequest) ProtoMessage() {}
 
 func (x *ReadBlockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[11]
+	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -722,7 +983,7 @@ func (x *ReadBlockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadBlockRequest.ProtoReflect.Descriptor instead.
 func (*ReadBlockRequest) Descriptor() ([]byte, []int) {
-	return file_splashdam_peer_v1_peer_proto_rawDescGZIP(), []int{11}
+	return file_splashdam_peer_v1_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReadBlockRequest) GetTo() []byte {
@@ -776,7 +1037,7 @@ type ReadBlockResponse struct {
 
 func (x *ReadBlockResponse) Reset() {
 	*x = ReadBlockResponse{}
-	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[12]
+	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +1049,7 @@ func (x *ReadBlockResponse) String() string {
 func (*ReadBlockResponse) ProtoMessage() {}
 
 func (x *ReadBlockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[12]
+	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +1062,7 @@ func (x *ReadBlockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadBlockResponse.ProtoReflect.Descriptor instead.
 func (*ReadBlockResponse) Descriptor() ([]byte, []int) {
-	return file_splashdam_peer_v1_peer_proto_rawDescGZIP(), []int{12}
+	return file_splashdam_peer_v1_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReadBlockResponse) GetData() []byte {
@@ -832,7 +1093,7 @@ type Greeting_Shard struct {
 
 func (x *Greeting_Shard) Reset() {
 	*x = Greeting_Shard{}
-	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[13]
+	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +1105,7 @@ func (x *Greeting_Shard) String() string {
 func (*Greeting_Shard) ProtoMessage() {}
 
 func (x *Greeting_Shard) ProtoReflect() protoreflect.Message {
-	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[13]
+	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -943,7 +1204,7 @@ type ProposeResponse_Result struct {
 
 func (x *ProposeResponse_Result) Reset() {
 	*x = ProposeResponse_Result{}
-	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[14]
+	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +1216,7 @@ func (x *ProposeResponse_Result) String() string {
 func (*ProposeResponse_Result) ProtoMessage() {}
 
 func (x *ProposeResponse_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[14]
+	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1027,7 +1288,7 @@ type FollowResponse_Entry struct {
 
 func (x *FollowResponse_Entry) Reset() {
 	*x = FollowResponse_Entry{}
-	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[15]
+	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1039,7 +1300,7 @@ func (x *FollowResponse_Entry) String() string {
 func (*FollowResponse_Entry) ProtoMessage() {}
 
 func (x *FollowResponse_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[15]
+	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1093,7 +1354,7 @@ type FollowResponse_Footer struct {
 
 func (x *FollowResponse_Footer) Reset() {
 	*x = FollowResponse_Footer{}
-	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[16]
+	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1105,7 +1366,7 @@ func (x *FollowResponse_Footer) String() string {
 func (*FollowResponse_Footer) ProtoMessage() {}
 
 func (x *FollowResponse_Footer) ProtoReflect() protoreflect.Message {
-	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[16]
+	mi := &file_splashdam_peer_v1_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1210,7 +1471,36 @@ const file_splashdam_peer_v1_peer_proto_rawDesc = "" +
 	"\x02to\x18\x01 \x01(\fR\x02to\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\x05R\x05shard\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x03R\x05epoch\"\x11\n" +
-	"\x0fHandOffResponse\"\xbf\x01\n" +
+	"\x0fHandOffResponse\"?\n" +
+	"\tPartition\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\fR\x05topic\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\"\x93\x03\n" +
+	"\x10HeartbeatRequest\x12\x0e\n" +
+	"\x02to\x18\x01 \x01(\fR\x02to\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\tR\x05group\x12\x16\n" +
+	"\x06member\x18\x03 \x01(\tR\x06member\x12\x1a\n" +
+	"\binstance\x18\x04 \x01(\tR\binstance\x12\x16\n" +
+	"\x06client\x18\x05 \x01(\tR\x06client\x12\x12\n" +
+	"\x04host\x18\x06 \x01(\tR\x04host\x12\x16\n" +
+	"\x06topics\x18\a \x03(\tR\x06topics\x12\x18\n" +
+	"\apattern\x18\b \x01(\tR\apattern\x12\x1d\n" +
+	"\n" +
+	"session_ms\x18\t \x01(\x03R\tsessionMs\x12!\n" +
+	"\frebalance_ms\x18\n" +
+	" \x01(\x03R\vrebalanceMs\x12\x1e\n" +
+	"\n" +
+	"generation\x18\v \x01(\x03R\n" +
+	"generation\x122\n" +
+	"\x05owned\x18\f \x03(\v2\x1c.splashdam.peer.v1.PartitionR\x05owned\x12\x18\n" +
+	"\aleaving\x18\r \x01(\bR\aleaving\x12\x17\n" +
+	"\await_ms\x18\x0e \x01(\x03R\x06waitMs\"\x8c\x01\n" +
+	"\x11HeartbeatResponse\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x03R\n" +
+	"generation\x128\n" +
+	"\bassigned\x18\x02 \x03(\v2\x1c.splashdam.peer.v1.PartitionR\bassigned\x12\x1d\n" +
+	"\n" +
+	"session_ms\x18\x03 \x01(\x03R\tsessionMs\"\xbf\x01\n" +
 	"\x10ReadBlockRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\fR\x02to\x12!\n" +
 	"\fsegment_boot\x18\x02 \x01(\fR\vsegmentBoot\x12'\n" +
@@ -1219,12 +1509,13 @@ const file_splashdam_peer_v1_peer_proto_rawDesc = "" +
 	"\x05start\x18\x05 \x01(\x03R\x05start\x12\x12\n" +
 	"\x04next\x18\x06 \x01(\x03R\x04next\"'\n" +
 	"\x11ReadBlockResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data2\xa3\x03\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data2\xfb\x03\n" +
 	"\vPeerService\x12G\n" +
 	"\x04Ping\x12\x1e.splashdam.peer.v1.PingRequest\x1a\x1f.splashdam.peer.v1.PingResponse\x12P\n" +
 	"\aPropose\x12!.splashdam.peer.v1.ProposeRequest\x1a\".splashdam.peer.v1.ProposeResponse\x12O\n" +
 	"\x06Follow\x12 .splashdam.peer.v1.FollowRequest\x1a!.splashdam.peer.v1.FollowResponse0\x01\x12P\n" +
 	"\aHandOff\x12!.splashdam.peer.v1.HandOffRequest\x1a\".splashdam.peer.v1.HandOffResponse\x12V\n" +
+	"\tHeartbeat\x12#.splashdam.peer.v1.HeartbeatRequest\x1a$.splashdam.peer.v1.HeartbeatResponse\x12V\n" +
 	"\tReadBlock\x12#.splashdam.peer.v1.ReadBlockRequest\x1a$.splashdam.peer.v1.ReadBlockResponseB?Z=github.com/splashdam/splashdam/proto/splashdam/peer/v1;peerv1b\x06proto3"
 
 var (
@@ -1239,7 +1530,7 @@ func file_splashdam_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_splashdam_peer_v1_peer_proto_rawDescData
 }
 
-var file_splashdam_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_splashdam_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_splashdam_peer_v1_peer_proto_goTypes = []any{
 	(*Greeting)(nil),               // 0: splashdam.peer.v1.Greeting
 	(*PingRequest)(nil),            // 1: splashdam.peer.v1.PingRequest
@@ -1252,37 +1543,44 @@ var file_splashdam_peer_v1_peer_proto_goTypes = []any{
 	(*FollowResponse)(nil),         // 8: splashdam.peer.v1.FollowResponse
 	(*HandOffRequest)(nil),         // 9: splashdam.peer.v1.HandOffRequest
 	(*HandOffResponse)(nil),        // 10: splashdam.peer.v1.HandOffResponse
-	(*ReadBlockRequest)(nil),       // 11: splashdam.peer.v1.ReadBlockRequest
-	(*ReadBlockResponse)(nil),      // 12: splashdam.peer.v1.ReadBlockResponse
-	(*Greeting_Shard)(nil),         // 13: splashdam.peer.v1.Greeting.Shard
-	(*ProposeResponse_Result)(nil), // 14: splashdam.peer.v1.ProposeResponse.Result
-	(*FollowResponse_Entry)(nil),   // 15: splashdam.peer.v1.FollowResponse.Entry
-	(*FollowResponse_Footer)(nil),  // 16: splashdam.peer.v1.FollowResponse.Footer
+	(*Partition)(nil),              // 11: splashdam.peer.v1.Partition
+	(*HeartbeatRequest)(nil),       // 12: splashdam.peer.v1.HeartbeatRequest
+	(*HeartbeatResponse)(nil),      // 13: splashdam.peer.v1.HeartbeatResponse
+	(*ReadBlockRequest)(nil),       // 14: splashdam.peer.v1.ReadBlockRequest
+	(*ReadBlockResponse)(nil),      // 15: splashdam.peer.v1.ReadBlockResponse
+	(*Greeting_Shard)(nil),         // 16: splashdam.peer.v1.Greeting.Shard
+	(*ProposeResponse_Result)(nil), // 17: splashdam.peer.v1.ProposeResponse.Result
+	(*FollowResponse_Entry)(nil),   // 18: splashdam.peer.v1.FollowResponse.Entry
+	(*FollowResponse_Footer)(nil),  // 19: splashdam.peer.v1.FollowResponse.Footer
 }
 var file_splashdam_peer_v1_peer_proto_depIdxs = []int32{
-	13, // 0: splashdam.peer.v1.Greeting.shards:type_name -> splashdam.peer.v1.Greeting.Shard
+	16, // 0: splashdam.peer.v1.Greeting.shards:type_name -> splashdam.peer.v1.Greeting.Shard
 	0,  // 1: splashdam.peer.v1.PingRequest.greeting:type_name -> splashdam.peer.v1.Greeting
 	0,  // 2: splashdam.peer.v1.PingResponse.greeting:type_name -> splashdam.peer.v1.Greeting
 	3,  // 3: splashdam.peer.v1.ProposeRequest.commands:type_name -> splashdam.peer.v1.Command
-	14, // 4: splashdam.peer.v1.ProposeResponse.results:type_name -> splashdam.peer.v1.ProposeResponse.Result
-	15, // 5: splashdam.peer.v1.FollowResponse.entries:type_name -> splashdam.peer.v1.FollowResponse.Entry
-	6,  // 6: splashdam.peer.v1.ProposeResponse.Result.refusal:type_name -> splashdam.peer.v1.Refusal
-	16, // 7: splashdam.peer.v1.FollowResponse.Entry.footers:type_name -> splashdam.peer.v1.FollowResponse.Footer
-	1,  // 8: splashdam.peer.v1.PeerService.Ping:input_type -> splashdam.peer.v1.PingRequest
-	4,  // 9: splashdam.peer.v1.PeerService.Propose:input_type -> splashdam.peer.v1.ProposeRequest
-	7,  // 10: splashdam.peer.v1.PeerService.Follow:input_type -> splashdam.peer.v1.FollowRequest
-	9,  // 11: splashdam.peer.v1.PeerService.HandOff:input_type -> splashdam.peer.v1.HandOffRequest
-	11, // 12: splashdam.peer.v1.PeerService.ReadBlock:input_type -> splashdam.peer.v1.ReadBlockRequest
-	2,  // 13: splashdam.peer.v1.PeerService.Ping:output_type -> splashdam.peer.v1.PingResponse
-	5,  // 14: splashdam.peer.v1.PeerService.Propose:output_type -> splashdam.peer.v1.ProposeResponse
-	8,  // 15: splashdam.peer.v1.PeerService.Follow:output_type -> splashdam.peer.v1.FollowResponse
-	10, // 16: splashdam.peer.v1.PeerService.HandOff:output_type -> splashdam.peer.v1.HandOffResponse
-	12, // 17: splashdam.peer.v1.PeerService.ReadBlock:output_type -> splashdam.peer.v1.ReadBlockResponse
-	13, // [13:18] is the sub-list for method output_type
-	8,  // [8:13] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	17, // 4: splashdam.peer.v1.ProposeResponse.results:type_name -> splashdam.peer.v1.ProposeResponse.Result
+	18, // 5: splashdam.peer.v1.FollowResponse.entries:type_name -> splashdam.peer.v1.FollowResponse.Entry
+	11, // 6: splashdam.peer.v1.HeartbeatRequest.owned:type_name -> splashdam.peer.v1.Partition
+	11, // 7: splashdam.peer.v1.HeartbeatResponse.assigned:type_name -> splashdam.peer.v1.Partition
+	6,  // 8: splashdam.peer.v1.ProposeResponse.Result.refusal:type_name -> splashdam.peer.v1.Refusal
+	19, // 9: splashdam.peer.v1.FollowResponse.Entry.footers:type_name -> splashdam.peer.v1.FollowResponse.Footer
+	1,  // 10: splashdam.peer.v1.PeerService.Ping:input_type -> splashdam.peer.v1.PingRequest
+	4,  // 11: splashdam.peer.v1.PeerService.Propose:input_type -> splashdam.peer.v1.ProposeRequest
+	7,  // 12: splashdam.peer.v1.PeerService.Follow:input_type -> splashdam.peer.v1.FollowRequest
+	9,  // 13: splashdam.peer.v1.PeerService.HandOff:input_type -> splashdam.peer.v1.HandOffRequest
+	12, // 14: splashdam.peer.v1.PeerService.Heartbeat:input_type -> splashdam.peer.v1.HeartbeatRequest
+	14, // 15: splashdam.peer.v1.PeerService.ReadBlock:input_type -> splashdam.peer.v1.ReadBlockRequest
+	2,  // 16: splashdam.peer.v1.PeerService.Ping:output_type -> splashdam.peer.v1.PingResponse
+	5,  // 17: splashdam.peer.v1.PeerService.Propose:output_type -> splashdam.peer.v1.ProposeResponse
+	8,  // 18: splashdam.peer.v1.PeerService.Follow:output_type -> splashdam.peer.v1.FollowResponse
+	10, // 19: splashdam.peer.v1.PeerService.HandOff:output_type -> splashdam.peer.v1.HandOffResponse
+	13, // 20: splashdam.peer.v1.PeerService.Heartbeat:output_type -> splashdam.peer.v1.HeartbeatResponse
+	15, // 21: splashdam.peer.v1.PeerService.ReadBlock:output_type -> splashdam.peer.v1.ReadBlockResponse
+	16, // [16:22] is the sub-list for method output_type
+	10, // [10:16] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_splashdam_peer_v1_peer_proto_init() }
@@ -1290,7 +1588,7 @@ func file_splashdam_peer_v1_peer_proto_init() {
 	if File_splashdam_peer_v1_peer_proto != nil {
 		return
 	}
-	file_splashdam_peer_v1_peer_proto_msgTypes[14].OneofWrappers = []any{
+	file_splashdam_peer_v1_peer_proto_msgTypes[17].OneofWrappers = []any{
 		(*ProposeResponse_Result_Result)(nil),
 		(*ProposeResponse_Result_Refusal)(nil),
 	}
@@ -1300,7 +1598,7 @@ func file_splashdam_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_splashdam_peer_v1_peer_proto_rawDesc), len(file_splashdam_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -46,6 +46,8 @@ const (
 	PeerServiceFollowProcedure = "/splashdam.peer.v1.PeerService/Follow"
 	// PeerServiceHandOffProcedure is the fully-qualified name of the PeerService's HandOff RPC.
 	PeerServiceHandOffProcedure = "/splashdam.peer.v1.PeerService/HandOff"
+	// PeerServiceHeartbeatProcedure is the fully-qualified name of the PeerService's Heartbeat RPC.
+	PeerServiceHeartbeatProcedure = "/splashdam.peer.v1.PeerService/Heartbeat"
 	// PeerServiceReadBlockProcedure is the fully-qualified name of the PeerService's ReadBlock RPC.
 	PeerServiceReadBlockProcedure = "/splashdam.peer.v1.PeerService/ReadBlock"
 )
@@ -60,6 +62,8 @@ type PeerServiceClient interface {
 	Follow(context.Context, *v1.FollowRequest) (*connect.ServerStreamForClient[v1.FollowResponse], error)
 	// HandOff says that the caller let go of a shard's lease and that the called agent may claim it at once.
 	HandOff(context.Context, *v1.HandOffRequest) (*v1.HandOffResponse, error)
+	// Heartbeat is a member's, of a group whose shard the called agent leads. It is never passed on.
+	Heartbeat(context.Context, *v1.HeartbeatRequest) (*v1.HeartbeatResponse, error)
 	// ReadBlock answers a part of a segment.
 	ReadBlock(context.Context, *v1.ReadBlockRequest) (*v1.ReadBlockResponse, error)
 }
@@ -99,6 +103,12 @@ func NewPeerServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(peerServiceMethods.ByName("HandOff")),
 			connect.WithClientOptions(opts...),
 		),
+		heartbeat: connect.NewClient[v1.HeartbeatRequest, v1.HeartbeatResponse](
+			httpClient,
+			baseURL+PeerServiceHeartbeatProcedure,
+			connect.WithSchema(peerServiceMethods.ByName("Heartbeat")),
+			connect.WithClientOptions(opts...),
+		),
 		readBlock: connect.NewClient[v1.ReadBlockRequest, v1.ReadBlockResponse](
 			httpClient,
 			baseURL+PeerServiceReadBlockProcedure,
@@ -114,6 +124,7 @@ type peerServiceClient struct {
 	propose   *connect.Client[v1.ProposeRequest, v1.ProposeResponse]
 	follow    *connect.Client[v1.FollowRequest, v1.FollowResponse]
 	handOff   *connect.Client[v1.HandOffRequest, v1.HandOffResponse]
+	heartbeat *connect.Client[v1.HeartbeatRequest, v1.HeartbeatResponse]
 	readBlock *connect.Client[v1.ReadBlockRequest, v1.ReadBlockResponse]
 }
 
@@ -149,6 +160,15 @@ func (c *peerServiceClient) HandOff(ctx context.Context, req *v1.HandOffRequest)
 	return nil, err
 }
 
+// Heartbeat calls splashdam.peer.v1.PeerService.Heartbeat.
+func (c *peerServiceClient) Heartbeat(ctx context.Context, req *v1.HeartbeatRequest) (*v1.HeartbeatResponse, error) {
+	response, err := c.heartbeat.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ReadBlock calls splashdam.peer.v1.PeerService.ReadBlock.
 func (c *peerServiceClient) ReadBlock(ctx context.Context, req *v1.ReadBlockRequest) (*v1.ReadBlockResponse, error) {
 	response, err := c.readBlock.CallUnary(ctx, connect.NewRequest(req))
@@ -168,6 +188,8 @@ type PeerServiceHandler interface {
 	Follow(context.Context, *v1.FollowRequest, *connect.ServerStream[v1.FollowResponse]) error
 	// HandOff says that the caller let go of a shard's lease and that the called agent may claim it at once.
 	HandOff(context.Context, *v1.HandOffRequest) (*v1.HandOffResponse, error)
+	// Heartbeat is a member's, of a group whose shard the called agent leads. It is never passed on.
+	Heartbeat(context.Context, *v1.HeartbeatRequest) (*v1.HeartbeatResponse, error)
 	// ReadBlock answers a part of a segment.
 	ReadBlock(context.Context, *v1.ReadBlockRequest) (*v1.ReadBlockResponse, error)
 }
@@ -203,6 +225,12 @@ func NewPeerServiceHandler(svc PeerServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(peerServiceMethods.ByName("HandOff")),
 		connect.WithHandlerOptions(opts...),
 	)
+	peerServiceHeartbeatHandler := connect.NewUnaryHandlerSimple(
+		PeerServiceHeartbeatProcedure,
+		svc.Heartbeat,
+		connect.WithSchema(peerServiceMethods.ByName("Heartbeat")),
+		connect.WithHandlerOptions(opts...),
+	)
 	peerServiceReadBlockHandler := connect.NewUnaryHandlerSimple(
 		PeerServiceReadBlockProcedure,
 		svc.ReadBlock,
@@ -219,6 +247,8 @@ func NewPeerServiceHandler(svc PeerServiceHandler, opts ...connect.HandlerOption
 			peerServiceFollowHandler.ServeHTTP(w, r)
 		case PeerServiceHandOffProcedure:
 			peerServiceHandOffHandler.ServeHTTP(w, r)
+		case PeerServiceHeartbeatProcedure:
+			peerServiceHeartbeatHandler.ServeHTTP(w, r)
 		case PeerServiceReadBlockProcedure:
 			peerServiceReadBlockHandler.ServeHTTP(w, r)
 		default:
@@ -244,6 +274,10 @@ func (UnimplementedPeerServiceHandler) Follow(context.Context, *v1.FollowRequest
 
 func (UnimplementedPeerServiceHandler) HandOff(context.Context, *v1.HandOffRequest) (*v1.HandOffResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("splashdam.peer.v1.PeerService.HandOff is not implemented"))
+}
+
+func (UnimplementedPeerServiceHandler) Heartbeat(context.Context, *v1.HeartbeatRequest) (*v1.HeartbeatResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("splashdam.peer.v1.PeerService.Heartbeat is not implemented"))
 }
 
 func (UnimplementedPeerServiceHandler) ReadBlock(context.Context, *v1.ReadBlockRequest) (*v1.ReadBlockResponse, error) {
