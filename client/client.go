@@ -48,6 +48,7 @@ type Client struct {
 	log       splashdamv1connect.LogServiceClient
 	topics    splashdamv1connect.TopicServiceClient
 	cluster   splashdamv1connect.ClusterServiceClient
+	groups    splashdamv1connect.GroupServiceClient
 }
 
 // New makes a client. It opens no connection; the first call does.
@@ -69,6 +70,7 @@ func New(cfg Config) (*Client, error) {
 		log:       splashdamv1connect.NewLogServiceClient(hc, t.base(), opts...),
 		topics:    splashdamv1connect.NewTopicServiceClient(hc, t.base(), opts...),
 		cluster:   splashdamv1connect.NewClusterServiceClient(hc, t.base(), opts...),
+		groups:    splashdamv1connect.NewGroupServiceClient(hc, t.base(), opts...),
 	}, nil
 }
 
