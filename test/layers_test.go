@@ -72,8 +72,9 @@ var layers = map[string]row{
 	"agent/peer":  {may: []string{"agent", "groups", "metadata", "metadata/shardlog", "objectlog", "proto/..."}},
 	"agent/rpc":   {may: []string{"agent", "groups", "metadata", "metadata/shardlog", "objectlog", "objectlog/usage", "proto/..."}}, // shardlog: its errors have codes
 
-	"proto/...": {may: []string{"proto/..."}, exports: unlimited},
-	"client":    {may: []string{"objectlog", "proto/..."}, exports: unlimited},
+	"proto/...":     {may: []string{"proto/..."}, exports: unlimited},
+	"client":        {may: []string{"client/member", "objectlog", "proto/..."}, exports: unlimited},
+	"client/member": {may: []string{"objectlog"}},
 
 	"localstack":                {},
 	"localstack/localstacktest": {may: []string{"localstack"}},
