@@ -183,7 +183,6 @@ func secondsOf(d time.Duration) *float64 {
 
 // shortNames are the beginnings of boots, as long as it takes to tell them apart.
 func shortNames(c client.Cluster) map[string]string {
-	names := make(map[string]string)
 	var boots []string
 	for _, a := range c.Agents {
 		boots = append(boots, a.Boot)
@@ -191,18 +190,24 @@ func shortNames(c client.Cluster) map[string]string {
 	for _, h := range c.Shards {
 		boots = append(boots, h.Leader)
 	}
+	return shortened(boots)
+}
+
+// shortened are the beginnings of ids, as long as it takes to tell them apart.
+func shortened(ids []string) map[string]string {
+	names := make(map[string]string)
 	for n := 8; ; n += 4 {
 		taken := make(map[string]string)
-		for _, boot := range boots {
-			short := boot[:min(n, len(boot))]
-			if other, ok := taken[short]; ok && other != boot {
+		for _, id := range ids {
+			short := id[:min(n, len(id))]
+			if other, ok := taken[short]; ok && other != id {
 				taken = nil
 				break
 			}
-			taken[short] = boot
+			taken[short] = id
 		}
-		for short, boot := range taken {
-			names[boot] = short
+		for short, id := range taken {
+			names[id] = short
 		}
 		if taken != nil {
 			return names
@@ -244,17 +249,21 @@ func (env *environment) showStatus(s clusterStatus) error {
 		env.table([]string{"SHARD", "LEADER", "EPOCH", "APPLIED", "LAG", "RING", "SNAPSHOT"}, rows)
 		env.showOthers(len(s.Shards)-len(rows), "shard")
 		fmt.Fprintln(env.out)
-		for i, p := range s.Problems {
-			if i == rowsMax {
-				fmt.Fprintf(env.out, "and %d more: see -o json\n", len(s.Problems)-i)
-				break
-			}
-			fmt.Fprintf(env.out, "%s: %s\n", p.What, p.Do)
-		}
+		env.showProblems(s.Problems)
 		if len(s.Problems) == 0 {
 			fmt.Fprintln(env.out, "Nothing is wrong.")
 		}
 	})
+}
+
+func (env *environment) showProblems(problems []problem) {
+	for i, p := range problems {
+		if i == rowsMax {
+			fmt.Fprintf(env.out, "and %d more: see -o json\n", len(problems)-i)
+			break
+		}
+		fmt.Fprintf(env.out, "%s: %s\n", p.What, p.Do)
+	}
 }
 
 func (env *environment) showOthers(n int, what string) {
@@ -293,18 +302,27 @@ func agoText(seconds *float64) string {
 	return fmt.Sprintf("%.0fh ago", d.Hours())
 }
 
-// watchEvery is how often a watched status is asked for.
+// watchEvery is how often what is watched is asked for.
 const watchEvery = time.Second
 
 // clearScreen moves to the top left of a terminal and empties it.
 const clearScreen = "\x1b[H\x1b[2J"
 
-// watchStatus shows the status again and again. That no agent answers is shown like anything else: who watches an outage wants to see its end.
+// watchStatus shows the status again and again.
 func (env *environment) watchStatus(ctx context.Context, c *client.Client) error {
+	return env.watch(ctx, func(ctx context.Context) (show func() error, err error) {
+		cluster, err := env.askStatus(ctx, c, 3*watchEvery)
+		return func() error { return env.showStatus(statusOf(cluster)) }, err
+	})
+}
+
+// watch shows again and again what ask answers. That no agent answers is shown like anything else: who watches an outage wants to see its end.
+func (env *environment) watch(ctx context.Context, ask func(context.Context) (show func() error, err error)) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
-		cluster, err := env.askStatus(ctx, c, 3*watchEvery)
+		show, err := ask(ctx)
+		var worded *terminalError // says itself who was asked for what
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -313,11 +331,13 @@ func (env *environment) watchStatus(ctx context.Context, c *client.Client) error
 		}
 		switch {
 		case err == nil:
-			err = env.showStatus(statusOf(cluster))
+			err = show()
 		case env.output == "json":
 			err = env.print(struct {
 				Error string `json:"error"`
 			}{err.Error()}, nil)
+		case errors.As(err, &worded):
+			_, err = fmt.Fprintln(env.out, worded)
 		default:
 			_, err = fmt.Fprintf(env.out, "No answer at %s: %s\n", env.config.Server, strings.TrimSpace(err.Error()))
 		}
