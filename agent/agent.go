@@ -36,14 +36,15 @@ type Agent struct {
 	coordinators []*coordinator // by shard
 	committers   []*committer   // by shard
 	topics       topicLists
+	positions    positionCounts
 
 	robinMu sync.Mutex
 	robin   map[objectlog.UUID]uint32 // per topic: where the next records without key go
 
-	served    atomic.Bool // it was ready once
-	drainOnce sync.Once
-	draining  chan struct{} // closed by Drain
-	beaten    chan struct{} // closed behind the last heartbeat
+	served   atomic.Bool     // it was ready once
+	draining context.Context // ends with Drain
+	drain    context.CancelFunc
+	beaten   chan struct{} // closed behind the last heartbeat
 }
 
 // shard is one shard log and the state that it drives. The state is read within log.Read.
@@ -63,7 +64,8 @@ func Open(ctx context.Context, cfg Config, bucket objectlog.Bucket, table metada
 	}
 	cfg = cfg.withDefaults()
 	a := &Agent{cfg: cfg, table: table, joiner: &joiner{cfg: cfg, bucket: bucket, table: table},
-		robin: make(map[objectlog.UUID]uint32), draining: make(chan struct{}), beaten: make(chan struct{})}
+		robin: make(map[objectlog.UUID]uint32), beaten: make(chan struct{})}
+	a.draining, a.drain = context.WithCancel(context.Background())
 	c, _, err := a.joiner.find(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open agent: %w", err)
@@ -167,7 +169,12 @@ func (a *Agent) letGo(ctx context.Context) {
 	defer cancel()
 	a.Drain()
 	draining, cancelDraining := context.WithTimeout(ctx, a.cfg.DrainTimeout*3/4)
-	a.writer.drain(draining)
+	var held sync.WaitGroup
+	held.Go(func() { a.writer.drain(draining) })
+	for _, c := range a.committers {
+		held.Go(func() { c.drain(draining) })
+	}
+	held.Wait()
 	cancelDraining()
 	a.resign(ctx)
 	<-a.beaten
@@ -190,10 +197,8 @@ func (a *Agent) resign(ctx context.Context) {
 // Ready is nil when the agent can serve: every shard has a leader that it can ask, the table answers, segments can be stored, and the agent is
 // not draining.
 func (a *Agent) Ready() error {
-	select {
-	case <-a.draining:
+	if a.draining.Err() != nil {
 		return Draining
-	default:
 	}
 	var problems, faults []error
 	for i, s := range a.shards {
@@ -252,4 +257,4 @@ func (a *Agent) shardReady(n objectlog.Shard, status shardlog.Status) error {
 }
 
 // Drain makes Ready fail and ends long polls; produce and fetch go on until Run's ctx ends.
-func (a *Agent) Drain() { a.drainOnce.Do(func() { close(a.draining) }) }
+func (a *Agent) Drain() { a.drain() }

@@ -73,7 +73,7 @@ func follower(t *testing.T) (*Agent, *lagging, stores) {
 	t.Helper()
 	s := newStores()
 	l := &lagging{state: metadata.NewState(metadata.Config{}), groups: groups.NewState()}
-	a := &Agent{cfg: testConfig().withDefaults(), shards: []shard{{log: l, state: l.state, groups: l.groups}}, draining: make(chan struct{})}
+	a := &Agent{cfg: testConfig().withDefaults(), shards: []shard{{log: l, state: l.state, groups: l.groups}}, draining: t.Context()}
 	a.writer = newWriter(a.cfg, a.shards)
 	var err error
 	if a.blocks, err = newBlocks(s.bucket, a.keys, 1<<20); err != nil {

@@ -161,7 +161,7 @@ func (a *Agent) changes(targets []*target) []<-chan struct{} {
 // waitForAny answers true when a channel is closed, false when ctx ends or the agent drains.
 func (a *Agent) waitForAny(ctx context.Context, channels []<-chan struct{}) bool {
 	cases := make([]reflect.SelectCase, 0, len(channels)+2)
-	for _, c := range append([]<-chan struct{}{ctx.Done(), a.draining}, channels...) {
+	for _, c := range append([]<-chan struct{}{ctx.Done(), a.draining.Done()}, channels...) {
 		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(c)})
 	}
 	chosen, _, _ := reflect.Select(cases)

@@ -66,7 +66,9 @@ func (a *Agent) Groups(ctx context.Context, after string, limit int) ([]groups.G
 			n := 0
 			s.groups.Groups(after, func(g *groups.Group) bool {
 				if n++; n <= limit {
-					found = append(found, g.Clone())
+					listed := *g
+					listed.Offsets = nil
+					found = append(found, listed.Clone())
 				}
 				return n < limit
 			})
@@ -85,7 +87,11 @@ func (a *Agent) DeleteGroup(ctx context.Context, id string) error {
 	if _, err := a.group(ctx, id); err != nil {
 		return groupError(op, id, err)
 	}
-	result, err := groupResult2(a.propose(ctx, groups.ShardOf(id, len(a.shards)), groups.DeleteGroup{Group: id}.Command()))
+	results, err := a.propose(ctx, groups.ShardOf(id, len(a.shards)), groups.DeleteGroup{Group: id}.Command())
+	if err != nil {
+		return groupError(op, id, err)
+	}
+	result, err := groupResult(results[0])
 	switch {
 	case err != nil:
 		return groupError(op, id, err)
@@ -95,13 +101,6 @@ func (a *Agent) DeleteGroup(ctx context.Context, id string) error {
 		return groupError(op, id, result.Reason)
 	}
 	return nil
-}
-
-func groupResult2(result any, err error) (groups.Result, error) {
-	if err != nil {
-		return groups.Result{}, err
-	}
-	return groupResult(result)
 }
 
 // GroupOffset is a group's position in one partition, and where the log is.
@@ -127,8 +126,8 @@ func (o GroupOffset) Lag() (lag int64, ok bool) {
 	return int64(o.HighWatermark - from), from <= o.HighWatermark
 }
 
-// GroupOffsets answers a group's positions: of all partitions of the topics, or, without topics, of all in which it has one or that it has. The
-// answer is current. Positions in topics that are deleted are left out.
+// GroupOffsets answers a group's positions, by topic and partition: of all partitions of the topics, or, without topics, of all in which it has
+// one or that it has. The answer is current. Positions in topics that are deleted are left out.
 func (a *Agent) GroupOffsets(ctx context.Context, id string, topics []string) ([]GroupOffset, error) {
 	const op = "fetch offsets of"
 	g, err := a.group(ctx, id)
@@ -148,7 +147,7 @@ func (a *Agent) GroupOffsets(ctx context.Context, id string, topics []string) ([
 		}
 		found = append(found, o)
 	}
-	for _, name := range topics {
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(topics))) {
 		t, ok := list.byName[name]
 		if !ok {
 			found = append(found, GroupOffset{Topic: name, Partition: AnyPartition, Err: topicError("fetch offsets of", name, metadata.ReasonUnknownTopic)})
@@ -247,7 +246,7 @@ func (a *Agent) ResetOffsets(ctx context.Context, r Reset) ([]Moved, error) {
 	for _, m := range moves {
 		c.Positions = append(c.Positions, GroupPosition{Topic: r.Topic, Partition: m.Partition, Offset: m.To})
 	}
-	errs, err := a.CommitOffsets(ctx, c)
+	errs, err := a.commitOffsets(ctx, c, true)
 	if err = errors.Join(append(errs, err)...); err != nil {
 		return nil, groupError(op, r.Group, err)
 	}
@@ -269,10 +268,10 @@ func (a *Agent) moves(ctx context.Context, r Reset) ([]Moved, error) {
 	}
 	var ask []FetchPartition
 	for _, o := range offsets {
-		if o.Err != nil {
-			return nil, o.Err
-		}
 		if len(r.Partitions) == 0 || slices.Contains(r.Partitions, o.Partition) {
+			if o.Err != nil {
+				return nil, o.Err
+			}
 			ask = append(ask, FetchPartition{Topic: r.Topic, Partition: o.Partition, Start: r.To})
 		}
 	}
@@ -288,7 +287,7 @@ func (a *Agent) moves(ctx context.Context, r Reset) ([]Moved, error) {
 		case r.Shifts && !o.Committed:
 			return nil, because(InvalidRequest, fmt.Errorf("%s: nothing is committed that could be shifted", objectOf(r.Topic, p.Partition)))
 		case r.Shifts:
-			m.To = o.Offset + objectlog.Offset(min(max(r.Shift, -int64(o.Offset)), int64(o.HighWatermark)))
+			m.To = o.Offset + objectlog.Offset(min(max(r.Shift, -int64(o.Offset)), int64(o.HighWatermark))) // within an int64
 		case found != nil && found[i].Err != nil:
 			return nil, found[i].Err
 		case found != nil:

@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
-	"time"
+	"strconv"
+	"sync/atomic"
 
 	"github.com/splashdam/splashdam/groups"
 	"github.com/splashdam/splashdam/metadata"
-	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
 )
 
@@ -31,251 +30,136 @@ type GroupPosition struct {
 }
 
 // CommitOffsets moves a group's positions, and answers an error or nil for each. Positions beyond the log are refused. What is
-// committed together by one call, or at about the same time by many, is one entry of the group's shard log.
+// committed together by one call, or at about the same time by many, is one entry of the group's shard log. OutcomeUnknown: some or all may be
+// committed, or come to be.
 func (a *Agent) CommitOffsets(ctx context.Context, c OffsetCommit) ([]error, error) {
-	const op = "commit offsets of"
+	errs, err := a.commitOffsets(ctx, c, false)
+	if err != nil {
+		return nil, groupError("commit offsets of", c.Group, err)
+	}
+	return errs, nil
+}
+
+// commitOffsets is CommitOffsets; whole: nothing is committed where something is wrong with one position.
+func (a *Agent) commitOffsets(ctx context.Context, c OffsetCommit, whole bool) ([]error, error) {
 	if err := groups.CheckGroup(c.Group); err != nil {
-		return nil, groupError(op, c.Group, because(InvalidRequest, err))
+		return nil, because(InvalidRequest, err)
 	}
-	errs := make([]error, len(c.Positions))
-	command := groups.CommitOffsets{Group: c.Group, Member: c.Member, Instance: c.Instance, Generation: c.Generation, Force: c.Force}
-	var index []int // by place in the command
-	places := make(map[groups.TopicPartition]bool, len(c.Positions))
-	for i, p := range c.Positions {
-		at, err := a.committable(ctx, p)
-		if err == nil && places[at] {
-			err = because(InvalidRequest, errors.New("the partition is named twice"))
-		}
-		if err != nil {
-			errs[i] = topicError("commit offset of", objectOf(p.Topic, p.Partition), err)
-			continue
-		}
-		places[at] = true
-		command.Offsets = append(command.Offsets, groups.Committed{TopicPartition: at, Offset: p.Offset, Epoch: -1, Metadata: p.Metadata})
-		index = append(index, i)
-	}
-	if len(command.Offsets) == 0 {
+	placed, errs := a.place(ctx, c.Positions)
+	if len(placed) == 0 || whole && len(placed) < len(errs) {
+		a.positions.refused.Add(int64(len(errs)))
 		return errs, nil
 	}
-	sortTogether(command.Offsets, index)
-	shard := groups.ShardOf(c.Group, len(a.shards))
-	result, err := a.committers[shard].commit(ctx, command.Command())
-	if err != nil {
-		return nil, groupError(op, c.Group, err)
+	command := groups.CommitOffsets{Group: c.Group, Member: c.Member, Instance: c.Instance, Generation: c.Generation, Force: c.Force}
+	for _, p := range placed {
+		command.Offsets = append(command.Offsets, p.Committed)
 	}
-	if result.Reason != groups.ReasonNone {
-		return nil, groupError(op, c.Group, result.Reason)
+	result, err := a.committers[groups.ShardOf(c.Group, len(a.shards))].commit(ctx, command.Command())
+	if err == nil && result.Reason != groups.ReasonNone {
+		a.positions.refused.Add(int64(len(errs)))
+		err = result.Reason
+	}
+	if err != nil {
+		return nil, err
 	}
 	for _, r := range result.Refused {
-		if r.Index < len(index) {
-			p := c.Positions[index[r.Index]]
-			errs[index[r.Index]] = topicError("commit offset of", objectOf(p.Topic, p.Partition), r.Reason)
+		if r.Index < len(placed) {
+			i := placed[r.Index].index
+			errs[i] = commitError(c.Positions[i], r.Reason)
+		}
+	}
+	for _, err := range errs {
+		if err == nil {
+			a.positions.committed.Add(1)
+		} else {
+			a.positions.refused.Add(1)
 		}
 	}
 	return errs, nil
 }
 
-// sortTogether sorts offsets by partition, and their indexes with them.
-func sortTogether(offsets []groups.Committed, index []int) {
-	type pair struct {
-		offset groups.Committed
-		index  int
-	}
-	pairs := make([]pair, len(offsets))
-	for i := range offsets {
-		pairs[i] = pair{offsets[i], index[i]}
-	}
-	slices.SortFunc(pairs, func(a, b pair) int { return a.offset.Compare(b.offset.TopicPartition) })
-	for i, p := range pairs {
-		offsets[i], index[i] = p.offset, p.index
-	}
+func commitError(p GroupPosition, cause error) error {
+	return topicError("commit offset of", objectOf(p.Topic, p.Partition), cause)
 }
 
-// committable answers where a position is, if it may be committed.
-func (a *Agent) committable(ctx context.Context, p GroupPosition) (groups.TopicPartition, error) {
+// placed is a position that may be committed.
+type placed struct {
+	groups.Committed
+	index int // among those of the call
+}
+
+// place answers, in order of their partitions, the positions that may be committed, and what is wrong with the others.
+func (a *Agent) place(ctx context.Context, positions []GroupPosition) ([]placed, []error) {
+	probed := make(map[objectlog.Shard]error)
+	current := func(shard objectlog.Shard) error {
+		err, ok := probed[shard]
+		if !ok {
+			err = a.current(ctx, shard)
+			probed[shard] = err
+		}
+		return err
+	}
+	all, errs := make([]placed, 0, len(positions)), make([]error, len(positions))
+	for i, p := range positions {
+		at, err := a.placeOne(p, current)
+		if err != nil {
+			errs[i] = commitError(p, err)
+			continue
+		}
+		all = append(all, placed{groups.Committed{TopicPartition: at, Offset: p.Offset, Epoch: -1, Metadata: p.Metadata}, i})
+	}
+	slices.SortStableFunc(all, func(a, b placed) int { return a.Compare(b.TopicPartition) })
+	once := all[:0]
+	for _, p := range all {
+		if n := len(once); n > 0 && once[n-1].TopicPartition == p.TopicPartition {
+			errs[p.index] = commitError(positions[p.index], because(InvalidRequest, errors.New("the partition is named twice")))
+			continue
+		}
+		once = append(once, p)
+	}
+	return once, errs
+}
+
+// placeOne answers where a position is. That there is something wrong with it is only said behind current reads.
+func (a *Agent) placeOne(p GroupPosition, current func(objectlog.Shard) error) (groups.TopicPartition, error) {
 	if p.Partition < 0 || p.Offset < 0 {
 		return groups.TopicPartition{}, because(InvalidRequest, errors.New("partition and offset must not be negative"))
 	}
 	if len(p.Metadata) > groups.MetadataBytesMax {
 		return groups.TopicPartition{}, because(InvalidRequest, fmt.Errorf("%d bytes of metadata, at most %d", len(p.Metadata), groups.MetadataBytesMax))
 	}
-	t, err := a.find(ctx, p.Topic, p.Partition)
+	at, err := a.placeHere(p)
+	if err == nil {
+		return at, nil
+	}
+	err = current(catalogShard)
+	if t, ok := a.visible(p.Topic, p.Partition); ok && err == nil {
+		err = current(metadata.ShardOf(t.ID, p.Partition, len(a.shards)))
+	}
 	if err != nil {
-		return groups.TopicPartition{}, err
+		return at, err
 	}
-	at := groups.TopicPartition{Topic: t.ID, Partition: p.Partition}
-	shard := metadata.ShardOf(t.ID, p.Partition, len(a.shards))
-	beyond := func() (is bool) {
-		s := a.shards[shard]
-		s.log.Read(func(metadata.Seq) {
-			state, _ := s.state.Partition(t.ID, p.Partition)
-			is = p.Offset > state.HighWatermark
-		})
-		return is
-	}
-	if beyond() {
-		if err := a.current(ctx, shard); err != nil {
-			return at, err
-		}
-		if beyond() {
-			return at, because(OutOfRange, errors.New("the position lies beyond the end of the log"))
-		}
-	}
-	return at, nil
+	return a.placeHere(p)
 }
 
-// committer collects the commits of offsets for one shard: a lone one is proposed at once, and many wait for each other, so that they are
-// not more entries than flushes.
-type committer struct {
-	log  shardlog.Log
-	cfg  Config
-	wake chan struct{} // holds a value when something waits
-
-	mu      sync.Mutex
-	waiting []*commitCall // oldest first
-	tokens  float64
-	filled  time.Time
+// placeHere answers where a position is in the applied state, which may lag.
+func (a *Agent) placeHere(p GroupPosition) (groups.TopicPartition, error) {
+	t, ok := a.visible(p.Topic, p.Partition)
+	if !ok {
+		return groups.TopicPartition{}, metadata.ReasonUnknownTopic
+	}
+	var state metadata.PartitionState
+	s := a.shards[metadata.ShardOf(t.ID, p.Partition, len(a.shards))]
+	s.log.Read(func(metadata.Seq) { state, ok = s.state.Partition(t.ID, p.Partition) })
+	switch {
+	case !ok:
+		return groups.TopicPartition{}, metadata.ReasonUnknownTopic
+	case p.Offset > state.HighWatermark:
+		return groups.TopicPartition{}, &Error{Op: "commit offset of", Object: objectOf(p.Topic, p.Partition), Cause: OutOfRange, Hint: "a position is at most the end of the log",
+			Details: map[string]string{"high_watermark": strconv.FormatInt(int64(state.HighWatermark), 10)}}
+	}
+	return groups.TopicPartition{Topic: t.ID, Partition: p.Partition}, nil
 }
 
-// commitCall is one commit under way. What was given up by its caller is proposed all the same.
-type commitCall struct {
-	command metadata.Command
-	done    chan struct{} // closed when result and err are set
-	result  groups.Result
-	err     error
-}
-
-const (
-	commitsMax      = 4096 // waiting for one shard
-	commitsOnce     = 1024 // in one proposal
-	commitBytesOnce = 128 << 10
-)
-
-func newCommitter(cfg Config, log shardlog.Log) *committer {
-	return &committer{log: log, cfg: cfg, wake: make(chan struct{}, 1), tokens: float64(cfg.FlushBurst), filled: time.Now()}
-}
-
-// commit answers when the command is applied at the leader.
-func (c *committer) commit(ctx context.Context, command metadata.Command) (groups.Result, error) {
-	call := &commitCall{command: command, done: make(chan struct{})}
-	c.mu.Lock()
-	if len(c.waiting) >= commitsMax {
-		c.mu.Unlock()
-		return groups.Result{}, Busy
-	}
-	c.waiting = append(c.waiting, call)
-	c.mu.Unlock()
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.ProduceTimeout)
-	defer cancel()
-	select {
-	case <-call.done:
-		return call.result, call.err
-	case <-ctx.Done():
-		return groups.Result{}, because(OutcomeUnknown, ctx.Err())
-	}
-}
-
-// run proposes what is committed, one proposal at a time, until ctx ends.
-func (c *committer) run(ctx context.Context) error {
-	for {
-		select {
-		case <-c.wake:
-		case <-ctx.Done():
-			return nil
-		}
-		for calls := c.take(); len(calls) > 0; calls = c.take() {
-			if wait := c.pace(); wait > 0 {
-				select {
-				case <-time.After(wait):
-				case <-ctx.Done():
-				}
-				calls = c.takeMore(calls)
-			}
-			c.propose(ctx, calls)
-		}
-	}
-}
-
-func (c *committer) take() []*commitCall { return c.takeMore(nil) }
-
-// takeMore adds to calls what waits, as far as one proposal has room.
-func (c *committer) takeMore(calls []*commitCall) []*commitCall {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	size := 0
-	for _, call := range calls {
-		size += len(call.command.Body)
-	}
-	for len(c.waiting) > 0 && len(calls) < commitsOnce && (len(calls) == 0 || size+len(c.waiting[0].command.Body) <= commitBytesOnce) {
-		size += len(c.waiting[0].command.Body)
-		calls = append(calls, c.waiting[0])
-		c.waiting[0] = nil
-		c.waiting = c.waiting[1:]
-	}
-	return calls
-}
-
-// pace takes a token and answers how long to wait for it.
-func (c *committer) pace() time.Duration {
-	if c.cfg.FlushFreely {
-		return 0
-	}
-	now := time.Now()
-	c.tokens = min(float64(c.cfg.FlushBurst), c.tokens+now.Sub(c.filled).Seconds()*c.cfg.FlushRate)
-	c.filled = now
-	c.tokens--
-	return max(0, time.Duration(-c.tokens/c.cfg.FlushRate*float64(time.Second)))
-}
-
-func (c *committer) propose(ctx context.Context, calls []*commitCall) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.ProduceTimeout)
-	defer cancel()
-	commands := make([]metadata.Command, len(calls))
-	for i, call := range calls {
-		commands[i] = call.command
-	}
-	receipt, err := proposeToLeader(ctx, c.log, commands)
-	for i, call := range calls {
-		switch {
-		case err != nil:
-			call.err = err
-		default:
-			call.result, call.err = groupResult(receipt.Results[i])
-		}
-		close(call.done)
-	}
-}
-
-// proposeToLeader waits for a leader as long as ctx lasts.
-func proposeToLeader(ctx context.Context, log shardlog.Log, commands []metadata.Command) (shardlog.Receipt, error) {
-	for {
-		receipt, err := log.Propose(ctx, commands)
-		switch {
-		case err == nil:
-			return receipt, nil
-		case !errors.Is(err, shardlog.ErrNotLeader):
-			return receipt, because(OutcomeUnknown, err)
-		case errors.Is(err, shardlog.ErrHalted):
-			return receipt, because(Unavailable, err)
-		}
-		select {
-		case <-time.After(proposeRetry):
-		case <-ctx.Done():
-			return receipt, because(Unavailable, err)
-		}
-	}
-}
-
-func groupResult(result any) (groups.Result, error) {
-	switch r := result.(type) {
-	case groups.Result:
-		return r, nil
-	case error:
-		return groups.Result{}, because(InvalidRequest, r)
-	}
-	return groups.Result{}, because(OutcomeUnknown, errStrangeResult)
-}
+// positionCounts count the positions of CommitOffsets since the agent was opened. What is unknown of is not counted.
+type positionCounts struct{ committed, refused atomic.Int64 }

@@ -22,11 +22,11 @@ func TestOnlyProcessOfATableRetiresTheBootsBeforeIt(t *testing.T) {
 	commit := func(ordinal int64) metadata.CommitResult {
 		c := metadata.Commit{Ordinal: ordinal, Segment: objectlog.SegmentName{Boot: objectlog.UUID{9}, Counter: 1}, Section: sections[0].Ref}.Command()
 		c.Footer = sections[0].Bytes
-		result, err := a.propose(t.Context(), catalogShard, c)
+		results, err := a.propose(t.Context(), catalogShard, c)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return result.(metadata.CommitResult)
+		return results[0].(metadata.CommitResult)
 	}
 	waitFor(t, a.Agent, func() bool { // its own command was appended: the log has an entry more than the barriers
 		applied := a.shards[catalogShard].log.Status().Applied

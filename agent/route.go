@@ -11,7 +11,7 @@ import (
 	"github.com/splashdam/splashdam/objectlog"
 )
 
-// routeRetry is how long a proposal that no leader took waits, unless another leader is known before.
+// routeRetry is how long what no leader took waits, unless another leader is known before.
 const routeRetry = 50 * time.Millisecond
 
 // routed is a shard log whose proposals go to the leader, whichever agent that is. All else is the own replica's.
@@ -41,16 +41,23 @@ func (r routed) Propose(ctx context.Context, commands []metadata.Command) (shard
 		if fault := r.Status().Fault; fault != nil && time.Since(began) > 2*r.leaders.lease {
 			return receipt, fmt.Errorf("%w: %w", err, fault) // it is stopped here, and nobody else has come to lead it
 		}
-		retry := time.NewTimer(routeRetry)
-		select {
-		case <-t.ended:
-		case <-retry.C:
-		case <-ctx.Done():
-			retry.Stop()
+		if !t.next(ctx) {
 			return receipt, err
 		}
-		retry.Stop()
 	}
+}
+
+// next waits until the shard has another leader, or a moment; false: ctx ended before.
+func (t tenure) next(ctx context.Context) bool {
+	retry := time.NewTimer(routeRetry)
+	defer retry.Stop()
+	select {
+	case <-t.ended:
+	case <-retry.C:
+	case <-ctx.Done():
+		return false
+	}
+	return true
 }
 
 // at proposes to the leader of a tenure. When the tenure ends meanwhile, whoever is asked may be cut off and never answer: then the outcome is

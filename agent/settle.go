@@ -73,10 +73,8 @@ func (a *Agent) settleAll(ctx context.Context, topics []metadata.Topic) bool {
 func (a *Agent) settleTopic(ctx context.Context, t metadata.Topic) error {
 	if t.State == metadata.TopicDeleting {
 		for i := range a.shards {
-			for _, c := range []metadata.Command{metadata.DropTopic{Topic: t.ID}.Command(), groups.DropTopic{Topic: t.ID}.Command()} {
-				if _, err := a.propose(ctx, objectlog.Shard(i), c); err != nil {
-					return err
-				}
+			if _, err := a.propose(ctx, objectlog.Shard(i), metadata.DropTopic{Topic: t.ID}.Command(), groups.DropTopic{Topic: t.ID}.Command()); err != nil {
+				return err
 			}
 		}
 		_, err := a.changeTopic(ctx, metadata.ForgetTopic{ID: t.ID}.Command())

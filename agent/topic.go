@@ -38,21 +38,23 @@ func (a *Agent) Topic(ctx context.Context, name string) (metadata.Topic, error) 
 
 // find answers a topic that clients may see and that has the partition. "Unknown" is only said after a current read.
 func (a *Agent) find(ctx context.Context, name string, p objectlog.Partition) (metadata.Topic, error) {
-	visible := func() (t metadata.Topic, ok bool) {
-		s := a.shards[catalogShard]
-		s.log.Read(func(metadata.Seq) { t, ok = s.state.Topic(name) })
-		return t, ok && t.State == metadata.TopicActive && int32(p) < t.Partitions && p >= AnyPartition
-	}
-	if t, ok := visible(); ok {
+	if t, ok := a.visible(name, p); ok {
 		return t, nil
 	}
 	if err := a.current(ctx, catalogShard); err != nil {
 		return metadata.Topic{}, err
 	}
-	if t, ok := visible(); ok {
+	if t, ok := a.visible(name, p); ok {
 		return t, nil
 	}
 	return metadata.Topic{}, metadata.ReasonUnknownTopic
+}
+
+// visible is find in the own catalog, which may lag.
+func (a *Agent) visible(name string, p objectlog.Partition) (t metadata.Topic, ok bool) {
+	s := a.shards[catalogShard]
+	s.log.Read(func(metadata.Seq) { t, ok = s.state.Topic(name) })
+	return t, ok && t.State == metadata.TopicActive && int32(p) < t.Partitions && p >= AnyPartition
 }
 
 // Topics lists up to limit topics with names greater than after. The answer is current.
@@ -263,11 +265,11 @@ func (a *Agent) TrimPartition(ctx context.Context, name string, p objectlog.Part
 	if err != nil {
 		return fail(err)
 	}
-	result, err := a.propose(ctx, metadata.ShardOf(t.ID, p, len(a.shards)), metadata.Trim{Topic: t.ID, Partition: p, LogStart: logStart}.Command())
+	results, err := a.propose(ctx, metadata.ShardOf(t.ID, p, len(a.shards)), metadata.Trim{Topic: t.ID, Partition: p, LogStart: logStart}.Command())
 	if err != nil {
 		return fail(err)
 	}
-	r, ok := result.(metadata.TrimResult)
+	r, ok := results[0].(metadata.TrimResult)
 	if !ok {
 		return fail(because(OutcomeUnknown, errStrangeResult))
 	}
@@ -320,11 +322,11 @@ func (a *Agent) changeTopic(ctx context.Context, c metadata.Command) (metadata.T
 // errStrangeResult: another agent answered what the command does not answer.
 var errStrangeResult = errors.New("the leader's answer is of another command")
 
-func topicResult(result any, err error) (metadata.TopicResult, error) {
+func topicResult(results []any, err error) (metadata.TopicResult, error) {
 	if err != nil {
 		return metadata.TopicResult{}, err
 	}
-	r, ok := result.(metadata.TopicResult)
+	r, ok := results[0].(metadata.TopicResult)
 	if !ok {
 		return metadata.TopicResult{}, because(OutcomeUnknown, errStrangeResult)
 	}
@@ -334,44 +336,59 @@ func topicResult(result any, err error) (metadata.TopicResult, error) {
 	return r, nil
 }
 
-// propose appends one command and answers its result. While the shard has no leader it waits, as long as ctx lasts. Of unknown
-// outcome, it proposes the command again: all but AlterTopic do nothing the second time.
-func (a *Agent) propose(ctx context.Context, shard objectlog.Shard, c metadata.Command) (any, error) {
-	return a.proposeUntil(ctx, shard, c, func(err error) bool {
-		return errors.Is(err, shardlog.ErrNotLeader) || errors.Is(err, shardlog.ErrUnknown)
-	})
+// propose appends commands, together, and answers their results. While the shard has no leader it waits, as long as ctx lasts. Of unknown
+// outcome, it proposes the commands again: all but AlterTopic do nothing the second time.
+func (a *Agent) propose(ctx context.Context, shard objectlog.Shard, commands ...metadata.Command) ([]any, error) {
+	return a.proposeUntil(ctx, shard, commands, true)
 }
 
 // proposeOnce is propose for a command that must not be repeated.
-func (a *Agent) proposeOnce(ctx context.Context, shard objectlog.Shard, c metadata.Command) (any, error) {
-	return a.proposeUntil(ctx, shard, c, func(err error) bool { return errors.Is(err, shardlog.ErrNotLeader) })
+func (a *Agent) proposeOnce(ctx context.Context, shard objectlog.Shard, c metadata.Command) ([]any, error) {
+	return a.proposeUntil(ctx, shard, []metadata.Command{c}, false)
 }
 
-func (a *Agent) proposeUntil(ctx context.Context, shard objectlog.Shard, c metadata.Command, again func(error) bool) (any, error) {
+func (a *Agent) proposeUntil(ctx context.Context, shard objectlog.Shard, commands []metadata.Command, repeat bool) ([]any, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.ProduceTimeout)
 	defer cancel()
 	cause := Unavailable // until a proposal may have been appended
 	for {
-		receipt, err := a.shards[shard].log.Propose(ctx, []metadata.Command{c})
+		receipt, err := proposeToLeader(ctx, a.shards[shard].log, commands)
 		if err == nil { // what comes next reads its own write
 			err = a.waitApplied(ctx, shard, receipt.Seq)
 		}
 		switch {
 		case err == nil:
-			if refused, ok := receipt.Results[0].(error); ok {
-				return nil, because(InvalidRequest, refused)
+			for _, result := range receipt.Results {
+				if refused, ok := result.(error); ok {
+					return nil, because(InvalidRequest, refused)
+				}
 			}
-			return receipt.Results[0], nil
+			return receipt.Results, nil
 		case !errors.Is(err, shardlog.ErrNotLeader):
 			cause = OutcomeUnknown // also when the shard halted with the append in flight
 		}
-		if errors.Is(err, shardlog.ErrHalted) || !again(err) {
+		if !repeat || !errors.Is(err, shardlog.ErrUnknown) || errors.Is(err, shardlog.ErrHalted) {
 			return nil, because(cause, err)
 		}
 		select {
 		case <-time.After(proposeRetry):
 		case <-ctx.Done():
 			return nil, because(cause, err)
+		}
+	}
+}
+
+// proposeToLeader waits for a leader as long as ctx lasts. ErrNotLeader: none came, and nothing was appended.
+func proposeToLeader(ctx context.Context, log shardlog.Log, commands []metadata.Command) (shardlog.Receipt, error) {
+	for {
+		receipt, err := log.Propose(ctx, commands)
+		if !errors.Is(err, shardlog.ErrNotLeader) || errors.Is(err, shardlog.ErrHalted) {
+			return receipt, err
+		}
+		select {
+		case <-time.After(proposeRetry):
+		case <-ctx.Done():
+			return receipt, err
 		}
 	}
 }
