@@ -33,6 +33,7 @@ func causes() []known {
 		{2, connect.CodeFailedPrecondition, shardlog.ErrNotLeader},
 		{3, connect.CodeDataLoss, shardlog.ErrHalted},
 		{4, connect.CodeFailedPrecondition, agent.ErrStranger},
+		{14, connect.CodeInvalidArgument, agent.InvalidRequest}, // whatever was met underneath
 		{5, connect.CodeInvalidArgument, objectlog.ErrTooLarge},
 		{6, connect.CodeFailedPrecondition, objectlog.ErrVersion},
 		{7, connect.CodeDataLoss, objectlog.ErrCorrupt},
@@ -42,7 +43,6 @@ func causes() []known {
 		{11, connect.CodeFailedPrecondition, groups.ReasonUnknownMember},
 		{12, connect.CodeFailedPrecondition, groups.ReasonFencedInstance},
 		{13, connect.CodeResourceExhausted, groups.ReasonFull},
-		{14, connect.CodeInvalidArgument, agent.InvalidRequest},
 	}
 }
 
