@@ -9,7 +9,8 @@ import (
 // Action is what a call does to a resource.
 type Action string
 
-// The actions, each of topics or of the cluster.
+// The actions, each of topics, of groups or of the cluster. Who may read a group may be its member and commit its positions; who may alter
+// it may reset them from outside.
 const (
 	ActionDescribe Action = "describe"
 	ActionRead     Action = "read"
@@ -19,16 +20,19 @@ const (
 	ActionDelete   Action = "delete"
 )
 
-// Resource is what a call is about: a topic, or with an empty Topic the cluster.
+// Resource is what a call is about: a topic, a group, or with neither the cluster.
 type Resource struct {
-	Topic string
+	Topic, Group string
 }
 
 func (r Resource) String() string {
-	if r.Topic == "" {
-		return "the cluster"
+	switch {
+	case r.Topic != "":
+		return "topic " + r.Topic
+	case r.Group != "":
+		return "group " + r.Group
 	}
-	return "topic " + r.Topic
+	return "the cluster"
 }
 
 // ErrUnauthenticated is what Config.Authorize answers when it doesn't know who calls.
@@ -44,7 +48,7 @@ func (d denied) Error() string {
 	return fmt.Sprintf("%s %s: not allowed", d.action, d.resource)
 }
 
-// authorize is the one point that every call passes, for each topic it names, before the engine hears of it.
+// authorize is the one point that every call passes, for each topic and group it names, before the engine hears of it.
 func (e *edge) authorize(ctx context.Context, action Action, resource Resource) error {
 	if e.cfg.Authorize == nil {
 		return nil

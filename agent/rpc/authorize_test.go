@@ -31,6 +31,13 @@ var asks = map[string]struct{ body, want string }{
 	"LogService.Tail":            {``, "read topic a"},
 	"LogService.ListOffsets":     {`{"partitions":[{"topic":"a"}]}`, "describe topic a"},
 	"LogService.InitProducer":    {`{}`, "write the cluster"},
+	"GroupService.Heartbeat":     {`{"group":"g","member":"m","topics":["a"],"pattern":"b.*"}`, "read group g"},
+	"GroupService.CommitOffsets": {`{"group":"g","offsets":[{"topic":"a","partition":0,"offset":"0"}]}`, "read group g"},
+	"GroupService.FetchOffsets":  {`{"group":"g","topics":["a"]}`, "describe group g"},
+	"GroupService.GetGroup":      {`{"group":"g"}`, "describe group g"},
+	"GroupService.ListGroups":    {`{}`, "describe the cluster"},
+	"GroupService.ResetOffsets":  {`{"group":"g","topic":"a","start":{"point":"EARLIEST"}}`, "alter group g"},
+	"GroupService.DeleteGroup":   {`{"group":"g"}`, "delete group g"},
 }
 
 func TestEveryProcedureAsksForPermissionBeforeTheEngineHearsOfIt(t *testing.T) {
@@ -65,7 +72,7 @@ func TestEveryProcedureAsksForPermissionBeforeTheEngineHearsOfIt(t *testing.T) {
 		}
 		return true
 	})
-	if procedures != len(asks) || w.fake.submitted != 0 || len(w.fake.fetches) != 0 || len(w.fake.topics) != 0 || len(w.fake.producers) != 0 {
+	if procedures != len(asks) || w.fake.submitted != 0 || len(w.fake.fetches) != 0 || len(w.fake.topics) != 0 || len(w.fake.producers) != 0 || w.fake.groups.touched() {
 		t.Errorf("got %d procedures and a touched engine, want %d and none", procedures, len(asks))
 	}
 	answer = fmt.Errorf("token: %w", ErrUnauthenticated)

@@ -40,7 +40,9 @@ func (b *boundary) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 const (
 	produceTime = 40 * time.Second // the engine answers by itself what is undecided 30 s after it found room
 	fetchMargin = 15 * time.Second // behind max_wait: for a current read of the table and GETs of the blocks
-	callTime    = 30 * time.Second // of all others: a change waits for an append, which has a new leader within 10 s
+	// heartbeatMargin behind max_wait: the engine looks for the group's leader for 10 s, and names may want a current read.
+	heartbeatMargin = 15 * time.Second
+	callTime        = 30 * time.Second // of all others: a change waits for an append, which has a new leader within 10 s
 )
 
 // call runs the call within its time, holding of its request what outlives the decoding.
@@ -53,6 +55,11 @@ func (b *boundary) call(ctx context.Context, request connect.AnyRequest, next co
 	case *v1.FetchRequest:
 		claim.release()
 		limit = min(max(r.GetMaxWait().AsDuration(), 0), fetchWaitMax) + fetchMargin
+	case *v1.HeartbeatRequest:
+		claim.keep(claim.decoded)
+		limit = min(max(r.GetMaxWait().AsDuration(), 0), heartbeatWaitMax) + heartbeatMargin
+	case *v1.CommitOffsetsRequest:
+		claim.keep(claim.decoded)
 	default:
 		claim.release()
 	}

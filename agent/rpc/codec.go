@@ -125,7 +125,9 @@ func unmarshalJSON(b []byte, m proto.Message) error {
 	}
 	switch m.(type) {
 	case *v1.FetchRequest, *v1.TailRequest, *v1.ListOffsetsRequest:
-		b = lengthenPoints(b)
+		b = lengthenPoints(b, "partitions", "[]", "start", "point")
+	case *v1.ResetOffsetsRequest:
+		b = lengthenPoints(b, "start", "point")
 	}
 	return protojson.Unmarshal(b, m)
 }
@@ -144,13 +146,13 @@ func unreadableMessage(m proto.Message, err error) string {
 	return fmt.Sprintf("decode %s: %s", m.ProtoReflect().Descriptor().Name(), strings.TrimLeft(cause, " \u00a0"))
 }
 
-// lengthenPoints replaces the short names of partitions[].start.point by those of the schema, in place of the value
+// lengthenPoints replaces the short names of the point at the path by those of the schema, in place of the value
 // only. What isn't JSON is left for the parser to complain about.
-func lengthenPoints(b []byte) []byte {
+func lengthenPoints(b []byte, path ...string) []byte {
 	if !bytes.Contains(b, []byte(`"EARLIEST"`)) && !bytes.Contains(b, []byte(`"LATEST"`)) {
 		return b
 	}
-	p := pointFinder{tokens: json.NewDecoder(bytes.NewReader(b)), body: b}
+	p := pointFinder{tokens: json.NewDecoder(bytes.NewReader(b)), body: b, path: path}
 	p.tokens.UseNumber()
 	_ = p.value(nil) // an error is the parser's to tell, in its words, behind what was found so far
 	const prefix = "START_POINT_"
@@ -167,14 +169,13 @@ func lengthenPoints(b []byte) []byte {
 type pointFinder struct {
 	tokens *json.Decoder
 	body   []byte
+	path   []string // of what is looked for
 	found  []int
 	depth  int // of the value being read
 }
 
 // depthMax is the parser's own bound.
 const depthMax = 10_000
-
-var pointPath = []string{"partitions", "[]", "start", "point"}
 
 // value reads one value, which lies at path.
 func (p *pointFinder) value(path []string) error {
@@ -191,7 +192,7 @@ func (p *pointFinder) value(path []string) error {
 		return p.members(path)
 	case json.Delim('['):
 		for p.tokens.More() {
-			if err := p.value(step(path, "[]")); err != nil {
+			if err := p.value(p.step(path, "[]")); err != nil {
 				return err
 			}
 		}
@@ -200,7 +201,7 @@ func (p *pointFinder) value(path []string) error {
 	case "EARLIEST", "LATEST":
 		quoted := len(token.(string)) + 2
 		start := int(p.tokens.InputOffset()) - quoted
-		if slices.Equal(path, pointPath) && start >= 0 && p.body[start] == '"' {
+		if slices.Equal(path, p.path) && start >= 0 && p.body[start] == '"' {
 			p.found = append(p.found, start+1)
 		}
 	}
@@ -214,7 +215,7 @@ func (p *pointFinder) members(path []string) error {
 			return err
 		}
 		name, _ := key.(string)
-		if err := p.value(step(path, name)); err != nil {
+		if err := p.value(p.step(path, name)); err != nil {
 			return err
 		}
 	}
@@ -222,12 +223,12 @@ func (p *pointFinder) members(path []string) error {
 	return err
 }
 
-// offPath is no beginning of pointPath, and stays so.
+// offPath is no beginning of a path that is looked for, and stays so.
 var offPath = []string{""}
 
-func step(path []string, name string) []string {
-	if len(path) >= len(pointPath) || pointPath[len(path)] != name || !slices.Equal(path, pointPath[:len(path)]) {
+func (p *pointFinder) step(path []string, name string) []string {
+	if len(path) >= len(p.path) || p.path[len(path)] != name || !slices.Equal(path, p.path[:len(path)]) {
 		return offPath
 	}
-	return pointPath[:len(path)+1]
+	return p.path[:len(path)+1]
 }

@@ -5,11 +5,12 @@ import (
 	"time"
 
 	"github.com/splashdam/splashdam/agent"
+	"github.com/splashdam/splashdam/groups"
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/objectlog"
 )
 
-// Engine is what the edge needs of an agent; agent/api.go is its contract. Its methods may run together.
+// Engine is what the edge needs of an agent; package agent has its contract. Its methods may run together.
 type Engine interface {
 	Submit(ctx context.Context, r agent.ProduceRequest) Pending
 	Fetch(ctx context.Context, r agent.FetchRequest) []agent.FetchedPartition
@@ -26,6 +27,14 @@ type Engine interface {
 	DescribePartitions(ctx context.Context, t metadata.Topic) []agent.PartitionInfo
 	Cluster(ctx context.Context) (agent.ClusterInfo, error)
 	Usage() (boot string, countedFor time.Duration, topics []agent.TopicUsage)
+
+	Heartbeat(ctx context.Context, h groups.Heartbeat, wait time.Duration) (groups.Assignment, error)
+	CommitOffsets(ctx context.Context, c agent.OffsetCommit) ([]error, error)
+	GroupOffsets(ctx context.Context, group string, topics []string) ([]agent.GroupOffset, error)
+	ResetOffsets(ctx context.Context, r agent.Reset) ([]agent.Moved, error)
+	Group(ctx context.Context, group string) (agent.GroupInfo, error)
+	Groups(ctx context.Context, after string, limit int) ([]groups.Group, error)
+	DeleteGroup(ctx context.Context, group string) error
 
 	// Ready is nil while the agent can serve; an error that matches agent.Draining ends streams.
 	Ready() error

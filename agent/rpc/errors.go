@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/splashdam/splashdam/agent"
+	"github.com/splashdam/splashdam/groups"
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/objectlog"
 	v1 "github.com/splashdam/splashdam/proto/splashdam/v1"
@@ -29,6 +30,13 @@ type row struct {
 	kafka     int32
 	retriable bool
 }
+
+// What only this edge tells from other bad requests.
+var (
+	errGroup        = errors.New("invalid group id")
+	errPattern      = errors.New("invalid pattern")
+	errPositionText = errors.New("metadata of an offset too large")
+)
 
 // causes is the one table from errors to codes. The first row that the error matches counts: what the agent itself
 // found comes before what it may wrap. The agent answers errors of shard logs as faults of its own.
@@ -56,6 +64,17 @@ var causes = []row{
 	// The batch is in the log, at an offset that is no longer remembered: Kafka's clients take it as success.
 	{metadata.ReasonOldSequence, connect.CodeAlreadyExists, "DUPLICATE_SEQUENCE_NUMBER", 46, false},
 
+	{groups.ReasonUnknownGroup, connect.CodeNotFound, "GROUP_ID_NOT_FOUND", 69, false},
+	{groups.ReasonUnknownMember, connect.CodeFailedPrecondition, "UNKNOWN_MEMBER_ID", 25, false},
+	{groups.ReasonFencedInstance, connect.CodeFailedPrecondition, "FENCED_INSTANCE_ID", 82, false},
+	{groups.ReasonStaleGeneration, connect.CodeFailedPrecondition, "ILLEGAL_GENERATION", 22, false},
+	{groups.ReasonNotEmpty, connect.CodeFailedPrecondition, "NON_EMPTY_GROUP", 68, false},
+	{groups.ReasonFull, connect.CodeResourceExhausted, "GROUP_MAX_SIZE_REACHED", 81, true},
+	{groups.ReasonStaleVersion, connect.CodeAborted, "GROUP_CHANGED", noKafkaCode, true},
+	{errGroup, connect.CodeInvalidArgument, "INVALID_GROUP_ID", 24, false},
+	{errPattern, connect.CodeInvalidArgument, "INVALID_REGULAR_EXPRESSION", 128, false},
+	{errPositionText, connect.CodeInvalidArgument, "OFFSET_METADATA_TOO_LARGE", 12, false},
+
 	{objectlog.ErrCorrupt, connect.CodeInvalidArgument, "CORRUPT_MESSAGE", 2, false},
 	{objectlog.ErrInvalid, connect.CodeInvalidArgument, "INVALID_RECORD", 87, false},
 	{objectlog.ErrTooLarge, connect.CodeInvalidArgument, "MESSAGE_TOO_LARGE", 10, false},
@@ -77,8 +96,11 @@ func classify(err error) (row, bool) {
 		}
 	}
 	if d, ok := errors.AsType[denied](err); ok {
-		if d.resource.Topic != "" {
+		switch {
+		case d.resource.Topic != "":
 			return row{d, connect.CodePermissionDenied, "TOPIC_AUTHORIZATION_FAILED", 29, false}, true
+		case d.resource.Group != "":
+			return row{d, connect.CodePermissionDenied, "GROUP_AUTHORIZATION_FAILED", 30, false}, true
 		}
 		return row{d, connect.CodePermissionDenied, "CLUSTER_AUTHORIZATION_FAILED", 31, false}, true
 	}
@@ -134,7 +156,12 @@ func detailed(d *v1.ErrorDetail) *connect.Error {
 
 // invalid is a request that breaks a rule of the contract. field is its path in the request.
 func invalid(op, field, format string, args ...any) error {
-	return refusal{fmt.Sprintf("%s: %s: %s", op, field, fmt.Sprintf(format, args...)), agent.InvalidRequest}
+	return refused(agent.InvalidRequest, op, field, format, args...)
+}
+
+// refused is invalid with a cause of its own.
+func refused(cause error, op, field, format string, args ...any) error {
+	return refusal{fmt.Sprintf("%s: %s: %s", op, field, fmt.Sprintf(format, args...)), cause}
 }
 
 // refusal is an error with words of its own whose cause is one of the table.

@@ -58,9 +58,9 @@ func TestEveryFaultAndReasonHasARow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	faults, reasons := constants(t, "..", "Fault"), constants(t, "../../metadata", "Reason")
-	if len(faults) < 9 || len(reasons) < 10 {
-		t.Fatalf("found %v and %v, want at least 9 faults and 10 reasons", faults, reasons)
+	faults, reasons, ofGroups := constants(t, "..", "Fault"), constants(t, "../../metadata", "Reason"), constants(t, "../../groups", "Reason")
+	if len(faults) < 9 || len(reasons) < 10 || len(ofGroups) < 8 {
+		t.Fatalf("found %v, %v and %v, want at least 9 faults, and 10 and 8 reasons", faults, reasons, ofGroups)
 	}
 	for i, name := range faults {
 		faults[i] = "agent." + name
@@ -68,6 +68,11 @@ func TestEveryFaultAndReasonHasARow(t *testing.T) {
 	for _, name := range reasons {
 		if name != "ReasonNone" {
 			faults = append(faults, "metadata."+name)
+		}
+	}
+	for _, name := range ofGroups {
+		if name != "ReasonNone" {
+			faults = append(faults, "groups."+name)
 		}
 	}
 	for _, name := range faults {

@@ -25,6 +25,7 @@ type fakeEngine struct {
 	hold      chan struct{}          // when not nil, Wait waits for it
 	admit     chan struct{}          // when not nil, Submit waits for it, as for room
 	submitted int                    // requests
+	listed    int                    // times that topics were
 	fault     error                  // when not nil, of every call
 	fetches   []agent.FetchRequest   // as they came
 	limits    objectlog.Limits       // of batches
@@ -34,7 +35,8 @@ type fakeEngine struct {
 	usage     []agent.TopicUsage     // of GetUsage's answer
 	partErr   map[fakePlace]error    // of a partition's reads
 	versions  int64                  // of topics
-	panics    bool                   // Cluster panics, and Wait once nothing holds it
+	groups    *fakeGroups
+	panics    bool // Cluster panics, and Wait once nothing holds it
 }
 
 type fakePlace struct {
@@ -64,6 +66,7 @@ func newFake() *fakeEngine {
 		sequences: make(map[fakeProducer]int32),
 		partErr:   make(map[fakePlace]error),
 		changed:   make(chan struct{}),
+		groups:    newFakeGroups(),
 		arrival:   1_700_000_000_000,
 	}
 }
@@ -383,6 +386,7 @@ func (f *fakeEngine) Topic(_ context.Context, name string) (metadata.Topic, erro
 func (f *fakeEngine) Topics(_ context.Context, after string, limit int) (out []metadata.Topic, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.listed++
 	for _, name := range slices.SortedFunc(maps.Keys(f.topics), cmp.Compare[string]) {
 		if name > after && len(out) < limit {
 			out = append(out, f.topics[name].Topic)
@@ -423,6 +427,7 @@ func (f *fakeEngine) DeleteTopic(_ context.Context, name string, version int64) 
 		return &agent.Error{Op: "delete topic", Object: name, Cause: metadata.ReasonTopicChanged}
 	}
 	delete(f.topics, name)
+	f.versions++
 	return nil
 }
 

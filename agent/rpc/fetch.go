@@ -201,7 +201,7 @@ func (e *edge) readable(ctx context.Context, action Action, op string, i int, p 
 	if out.Start, err = startOf(op, path+".start", p.GetStart()); err != nil {
 		return out, err
 	}
-	return out, e.authorize(ctx, action, Resource{p.GetTopic()})
+	return out, e.authorize(ctx, action, Resource{Topic: p.GetTopic()})
 }
 
 func startOf(op, path string, s *v1.Start) (agent.Start, error) {

@@ -53,7 +53,7 @@ func (e *edge) submit(ctx context.Context, r *v1.ProduceRequest) (*submission, e
 	for i, b := range r.GetBatches() {
 		batch, err := batchOf(fmt.Sprintf("batches[%d]", i), b, producer)
 		if err == nil {
-			err = e.authorize(ctx, ActionWrite, Resource{b.GetTopic()})
+			err = e.authorize(ctx, ActionWrite, Resource{Topic: b.GetTopic()})
 		}
 		if err != nil {
 			s.results[i] = &v1.ProduceResponse_Result{Error: e.detail(err)}

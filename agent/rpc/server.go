@@ -120,6 +120,7 @@ func (e *edge) handler() http.Handler {
 	options := e.options()
 	mux.Handle(splashdamv1connect.NewTopicServiceHandler(e, options))
 	mux.Handle(splashdamv1connect.NewLogServiceHandler(e, options))
+	mux.Handle(splashdamv1connect.NewGroupServiceHandler(e, options))
 	mux.Handle(splashdamv1connect.NewClusterServiceHandler(e, options))
 	mux.Handle(healthv1connect.NewHealthHandler(health{e}, options))
 	reflector := grpcreflect.NewStaticReflector(append(services(), healthv1connect.HealthName)...)
@@ -135,6 +136,7 @@ func services() []string {
 	return []string{
 		splashdamv1connect.TopicServiceName,
 		splashdamv1connect.LogServiceName,
+		splashdamv1connect.GroupServiceName,
 		splashdamv1connect.ClusterServiceName,
 	}
 }

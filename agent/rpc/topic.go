@@ -32,7 +32,7 @@ func (e *edge) CreateTopic(ctx context.Context, r *v1.CreateTopicRequest) (*v1.C
 	if partitions == 0 {
 		partitions = 1
 	}
-	if err := e.authorize(ctx, ActionCreate, Resource{wanted.GetName()}); err != nil {
+	if err := e.authorize(ctx, ActionCreate, Resource{Topic: wanted.GetName()}); err != nil {
 		return nil, err
 	}
 	t, err := e.engine.CreateTopic(ctx, wanted.GetName(), partitions, maps.Clone(wanted.GetSettings()), r.GetValidateOnly())
@@ -44,7 +44,7 @@ func (e *edge) CreateTopic(ctx context.Context, r *v1.CreateTopicRequest) (*v1.C
 
 // GetTopic implements TopicService.
 func (e *edge) GetTopic(ctx context.Context, r *v1.GetTopicRequest) (*v1.GetTopicResponse, error) {
-	if err := e.authorize(ctx, ActionDescribe, Resource{r.GetName()}); err != nil {
+	if err := e.authorize(ctx, ActionDescribe, Resource{Topic: r.GetName()}); err != nil {
 		return nil, err
 	}
 	t, err := e.engine.Topic(ctx, r.GetName())
@@ -68,14 +68,12 @@ func (e *edge) GetTopic(ctx context.Context, r *v1.GetTopicRequest) (*v1.GetTopi
 
 // ListTopics implements TopicService.
 func (e *edge) ListTopics(ctx context.Context, r *v1.ListTopicsRequest) (*v1.ListTopicsResponse, error) {
-	size := int(r.GetPageSize())
-	if size < 0 || size > pageSizeMax {
-		return nil, invalid("list topics", "page_size", "%d is not in 0 to %d", size, pageSizeMax)
+	const op = "list topics"
+	size, err := pageSize(op, r.GetPageSize())
+	if err != nil {
+		return nil, err
 	}
-	if size == 0 {
-		size = pageSizeDefault
-	}
-	after, err := afterToken(r.GetPageToken())
+	after, err := afterToken(op, r.GetPageToken(), metadata.CheckTopicName)
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +95,16 @@ func (e *edge) ListTopics(ctx context.Context, r *v1.ListTopicsRequest) (*v1.Lis
 	return out, nil
 }
 
+func pageSize(op string, asked int32) (int, error) {
+	switch {
+	case asked < 0 || asked > pageSizeMax:
+		return 0, invalid(op, "page_size", "%d is not in 0 to %d", asked, pageSizeMax)
+	case asked == 0:
+		return pageSizeDefault, nil
+	}
+	return int(asked), nil
+}
+
 // A page token is the last name of the page before, in base64 behind a mark: opaque, so that it may change.
 const pageTokenMark = "1:"
 
@@ -104,14 +112,15 @@ func pageToken(after string) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(pageTokenMark + after))
 }
 
-func afterToken(token string) (string, error) {
+// afterToken reads a token. What it holds must be a name.
+func afterToken(op, token string, check func(name string) error) (string, error) {
 	if token == "" {
 		return "", nil
 	}
 	b, err := base64.RawURLEncoding.DecodeString(token)
 	after, ok := strings.CutPrefix(string(b), pageTokenMark)
-	if err != nil || !ok || metadata.CheckTopicName(after) != nil {
-		return "", invalid("list topics", "page_token", "not one that this service gave")
+	if err != nil || !ok || check(after) != nil {
+		return "", invalid(op, "page_token", "not one that this service gave")
 	}
 	return after, nil
 }
@@ -131,7 +140,7 @@ func (e *edge) UpdateTopic(ctx context.Context, r *v1.UpdateTopicRequest) (*v1.U
 	if err != nil {
 		return nil, err
 	}
-	if err := e.authorize(ctx, ActionAlter, Resource{wanted.GetName()}); err != nil {
+	if err := e.authorize(ctx, ActionAlter, Resource{Topic: wanted.GetName()}); err != nil {
 		return nil, err
 	}
 	t, err := e.engine.AlterTopic(ctx, wanted.GetName(), version, change, r.GetValidateOnly())
@@ -181,7 +190,7 @@ func (e *edge) DeleteTopic(ctx context.Context, r *v1.DeleteTopicRequest) (*v1.D
 	if err != nil {
 		return nil, err
 	}
-	if err := e.authorize(ctx, ActionDelete, Resource{r.GetName()}); err != nil {
+	if err := e.authorize(ctx, ActionDelete, Resource{Topic: r.GetName()}); err != nil {
 		return nil, err
 	}
 	if err := e.engine.DeleteTopic(ctx, r.GetName(), version); err != nil {
@@ -195,7 +204,7 @@ func (e *edge) AddPartitions(ctx context.Context, r *v1.AddPartitionsRequest) (*
 	if r.GetPartitions() < 1 || r.GetPartitions() > partitionsMax {
 		return nil, invalid("add partitions", "partitions", "%d is not in 1 to %d", r.GetPartitions(), partitionsMax)
 	}
-	if err := e.authorize(ctx, ActionAlter, Resource{r.GetName()}); err != nil {
+	if err := e.authorize(ctx, ActionAlter, Resource{Topic: r.GetName()}); err != nil {
 		return nil, err
 	}
 	t, err := e.engine.AddPartitions(ctx, r.GetName(), r.GetPartitions(), r.GetValidateOnly())
@@ -217,7 +226,7 @@ func (e *edge) TrimPartition(ctx context.Context, r *v1.TrimPartitionRequest) (*
 	if r.GetLogStartOffset() < 0 {
 		return nil, invalid(op, "log_start_offset", "%d is negative", r.GetLogStartOffset())
 	}
-	if err := e.authorize(ctx, ActionDelete, Resource{r.GetName()}); err != nil {
+	if err := e.authorize(ctx, ActionDelete, Resource{Topic: r.GetName()}); err != nil {
 		return nil, err
 	}
 	start, err := e.engine.TrimPartition(ctx, r.GetName(), objectlog.Partition(r.GetPartition()), objectlog.Offset(r.GetLogStartOffset()))
