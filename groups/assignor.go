@@ -15,11 +15,12 @@ type readTopic struct {
 }
 
 // assign says who is to have which partition: sticky and balanced. Topics with the same subscribers form a set; within a set, the numbers of
-// partitions of two members differ by at most one, and as few partitions as such a balance allows leave the member that has them. Where a member
-// more or less can have the larger number, it is the one with less from other sets. It answers topics in the order of their ids.
+// partitions of two members differ by at most one, and as few partitions as such a balance allows leave the member that they are with. Where
+// several could have the larger number, it is those with less from other sets. It answers topics in the order of their ids. Of its own
+// assignment it makes the same one.
 //
-// has answers the index of the member that a partition is with: its owner, or the member that it is on its way to; -1: nobody.
-func assign(topics []readTopic, has func(TopicPartition) int32) []Target {
+// with answers the index of the member that a partition is with, of those that may; -1: nobody.
+func assign(topics []readTopic, with func(p TopicPartition, may func(member int32) bool) int32) []Target {
 	topics = slices.SortedFunc(slices.Values(topics), func(a, b readTopic) int { return slices.Compare(a.id[:], b.id[:]) })
 	targets := make([]Target, len(topics))
 	sets := map[string][]int{} // topics by their subscribers
@@ -34,7 +35,7 @@ func assign(topics []readTopic, has func(TopicPartition) int32) []Target {
 	}
 	load := map[int32]int{} // of sets that are done
 	for _, key := range order {
-		assignSet(topics, targets, sets[key], has, load)
+		assignSet(topics, targets, sets[key], with, load)
 	}
 	return targets
 }
@@ -48,34 +49,36 @@ func keyOf(members []int32) string {
 }
 
 // assignSet assigns the topics of one set.
-func assignSet(topics []readTopic, targets []Target, set []int, has func(TopicPartition) int32, load map[int32]int) {
+func assignSet(topics []readTopic, targets []Target, set []int, with func(TopicPartition, func(int32) bool) int32, load map[int32]int) {
 	members := topics[set[0]].members
 	count := make(map[int32]int, len(members)) // partitions that are with the member now
 	for _, m := range members {
 		count[m] = 0
 	}
+	subscribes := func(m int32) bool {
+		_, ok := count[m]
+		return ok
+	}
 	partitions := 0
 	for _, i := range set {
 		for p := range targets[i].Members {
-			m := has(TopicPartition{topics[i].id, objectlog.Partition(p)})
-			if _, subscribes := count[m]; !subscribes {
-				m = -1
-			} else {
+			m := with(TopicPartition{topics[i].id, objectlog.Partition(p)}, subscribes)
+			if m >= 0 {
 				count[m]++
 			}
 			targets[i].Members[p] = m
 			partitions++
 		}
 	}
-	// Whoever has the most keeps one more than the others: each of these saves a move.
+	// Whoever has more than the smaller number keeps the larger one: each of these saves a move.
+	few := partitions / len(members)
 	ranked := slices.Clone(members)
-	slices.SortStableFunc(ranked, func(a, b int32) int {
-		few := partitions / len(members)
-		return cmp.Or(cmp.Compare(min(count[b], few+1), min(count[a], few+1)), cmp.Compare(load[a], load[b]), cmp.Compare(a, b))
+	slices.SortFunc(ranked, func(a, b int32) int {
+		return cmp.Or(cmp.Compare(min(max(count[b], few), few+1), min(max(count[a], few), few+1)), cmp.Compare(load[a], load[b]), cmp.Compare(a, b))
 	})
 	quota := make(map[int32]int, len(members))
 	for rank, m := range ranked {
-		quota[m] = partitions / len(members)
+		quota[m] = few
 		if rank < partitions%len(members) {
 			quota[m]++
 		}

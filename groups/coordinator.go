@@ -44,20 +44,26 @@ type Catalog interface {
 }
 
 // Coordinator keeps the sessions of the groups of one shard while it is led here, and says when members are gone and assignments due. It
-// is a pure core: what it wants done are commands, which may be lost or proposed twice.
+// is a pure core: what it wants done are commands, which may be lost or proposed twice. What is still due is due again at the next tick.
 //
 // Its clock runs only while leadership is confirmed and ticks come in time, so neither an outage of the table nor a leader that stood still ends
 // a session; and it begins anew with each leadership.
 type Coordinator struct {
 	epoch    objectlog.Epoch
-	last     time.Duration // of the last tick that counted; 0: none
-	lived    time.Duration // the clock of sessions
-	sessions map[sessionKey]*session
-	catalog  uint64 // the catalog's version that assignments were made for
+	last     time.Duration       // of the last tick that counted; 0: none
+	lived    time.Duration       // the clock of sessions
+	watched  map[string]*watched // groups with members
+	catalog  uint64              // the catalog's version that current goes by
 	patterns map[string]*regexp.Regexp
 }
 
-type sessionKey struct{ group, member string }
+// watched is what is known of one group.
+type watched struct {
+	moved    uint64          // the group's, when the following two were found
+	holders  map[string]bool // members that have something to give up
+	current  bool            // the assignment is as it should be
+	sessions map[string]*session
+}
 
 // session is one member's. Both times are of the clock of sessions.
 type session struct {
@@ -67,7 +73,7 @@ type session struct {
 
 // NewCoordinator is one that has not led yet.
 func NewCoordinator() *Coordinator {
-	return &Coordinator{sessions: map[sessionKey]*session{}, patterns: map[string]*regexp.Regexp{}}
+	return &Coordinator{watched: map[string]*watched{}, patterns: map[string]*regexp.Regexp{}}
 }
 
 // Tick counts the time and answers what is due. It is called several times a second with a monotonic clock that is never 0, the epoch in which
@@ -78,52 +84,79 @@ func (c *Coordinator) Tick(now time.Duration, epoch objectlog.Epoch, s *State, c
 		return nil
 	}
 	if epoch != c.epoch {
-		c.epoch, c.last, c.catalog = epoch, 0, 0
-		clear(c.sessions)
+		c.epoch, c.last = epoch, 0
+		clear(c.watched)
 	}
 	if c.last != 0 {
 		c.lived += min(now-c.last, tickMax)
 	}
 	c.last = now
-	var due []metadata.Command
-	members := 0
-	s.Groups("", func(g *Group) bool {
-		left := false
-		for _, m := range g.Members {
-			members++
-			if !c.alive(g, m) {
-				due = append(due, Leave{Group: g.ID, Member: m.ID}.Command())
-				left = true
-			}
+	if c.catalog != version {
+		c.catalog = version
+		for _, w := range c.watched {
+			w.current = false
 		}
-		if !left && len(g.Members) > 0 && (g.Assigned != g.Version || c.catalog != version) {
-			due = c.assign(due, g, catalog)
+	}
+	var due []metadata.Command
+	met := 0
+	s.Groups("", func(g *Group) bool {
+		if len(g.Members) > 0 {
+			met++
+			due = c.look(due, g, catalog)
 		}
 		return true
 	})
-	if len(c.sessions) > members {
-		maps.DeleteFunc(c.sessions, func(k sessionKey, _ *session) bool {
-			g, ok := s.Group(k.group)
-			if ok {
-				_, ok = g.Member(k.member)
-			}
-			return !ok
+	if len(c.watched) > met {
+		maps.DeleteFunc(c.watched, func(id string, _ *watched) bool {
+			g, ok := s.Group(id)
+			return !ok || len(g.Members) == 0
 		})
 	}
-	c.catalog = version
 	return due
 }
 
+// look adds what is due in one group.
+func (c *Coordinator) look(due []metadata.Command, g *Group, catalog Catalog) []metadata.Command {
+	w := c.watched[g.ID]
+	if w == nil {
+		w = &watched{sessions: map[string]*session{}}
+		c.watched[g.ID] = w
+	}
+	if w.moved != g.moved {
+		w.moved, w.holders, w.current = g.moved, g.holders(), false
+	}
+	before := len(due)
+	for _, m := range g.Members {
+		if !c.alive(w, m) {
+			due = append(due, Leave{Group: g.ID, Member: m.ID}.Command())
+		}
+	}
+	if len(w.sessions) > len(g.Members) {
+		maps.DeleteFunc(w.sessions, func(id string, _ *session) bool {
+			_, ok := g.Member(id)
+			return !ok
+		})
+	}
+	if len(due) > before || w.current { // of those who leave nothing has to be assigned first
+		return due
+	}
+	command := Assign{Group: g.ID, Version: g.Version, Targets: assign(c.topics(g, catalog), g.with)}
+	if _, changed := g.assigned(command.Targets, g.Generation+1); !changed && g.Assigned == g.Version {
+		w.current = true
+		return due
+	}
+	return append(due, command.Command())
+}
+
 // alive looks at a member's session; who has none gets one.
-func (c *Coordinator) alive(g *Group, m *Member) bool {
-	k := sessionKey{g.ID, m.ID}
-	x := c.sessions[k]
+func (c *Coordinator) alive(w *watched, m *Member) bool {
+	x := w.sessions[m.ID]
 	if x == nil {
 		x = &session{until: c.lived + m.Session}
-		c.sessions[k] = x
+		w.sessions[m.ID] = x
 	}
-	switch holds := g.holdsBack(m.ID); {
-	case !holds:
+	switch {
+	case !w.holders[m.ID]:
 		x.giveUp = 0
 	case x.giveUp == 0:
 		x.giveUp = c.lived + m.Rebalance
@@ -131,29 +164,30 @@ func (c *Coordinator) alive(g *Group, m *Member) bool {
 	return c.lived <= x.until && (x.giveUp == 0 || c.lived <= x.giveUp)
 }
 
-// holdsBack: there is something that the member should have given up.
-func (g *Group) holdsBack(member string) bool {
-	return slices.ContainsFunc(g.Slots, func(s Slot) bool { return s.Owner == member && s.Target != member })
-}
-
-// assign makes the group's assignment. One that changes nothing is proposed only where the members changed, so that it is not made again.
-func (c *Coordinator) assign(due []metadata.Command, g *Group, catalog Catalog) []metadata.Command {
-	command := Assign{Group: g.ID, Version: g.Version, Targets: assign(c.topics(g, catalog), g.with)}
-	if _, changed := g.assigned(command.Targets, g.Generation+1); !changed && g.Assigned == g.Version {
-		return due
+// holders are the members that have something which they should give up; nil: nobody.
+func (g *Group) holders() map[string]bool {
+	var holders map[string]bool
+	for _, s := range g.Slots {
+		if s.Owner != s.Target && s.Owner != "" {
+			if holders == nil {
+				holders = map[string]bool{}
+			}
+			holders[s.Owner] = true
+		}
 	}
-	return append(due, command.Command())
+	return holders
 }
 
-// with answers the index of the member that a partition is with.
-func (g *Group) with(p TopicPartition) int32 {
+// with answers the index of the member that is to have a partition, if it may; else that of the one that has it; -1: neither. So what is
+// on its way to a member stays so, and an assignment that is made again while it is carried out is the same one.
+func (g *Group) with(p TopicPartition, may func(member int32) bool) int32 {
 	i, ok := g.slot(p)
 	if !ok {
 		return -1
 	}
-	for _, id := range []string{g.Slots[i].Owner, g.Slots[i].Target} {
-		if i, ok := g.index(id); ok {
-			return int32(i)
+	for _, id := range [...]string{g.Slots[i].Target, g.Slots[i].Owner} {
+		if m, ok := g.index(id); ok && may(int32(m)) {
+			return int32(m)
 		}
 	}
 	return -1
@@ -178,12 +212,16 @@ func (c *Coordinator) topics(g *Group, catalog Catalog) []readTopic {
 		}
 	}
 	topics := make([]readTopic, 0, len(subscribers))
-	partitions := 0
+	size := 0
 	for _, name := range slices.Sorted(maps.Keys(subscribers)) {
 		id, n, ok := catalog.Topic(name)
-		if partitions += int(n); ok && partitions <= slotsMax {
-			topics = append(topics, readTopic{id: id, partitions: n, members: subscribers[name]})
+		if !ok {
+			continue
 		}
+		if size += targetBytesMax + int(n)*placeBytesMax; size > assignBytesMax {
+			break // what does not fit into an entry would never be assigned, and neither would the rest
+		}
+		topics = append(topics, readTopic{id: id, partitions: n, members: subscribers[name]})
 	}
 	return topics
 }
@@ -203,7 +241,7 @@ func (c *Coordinator) match(pattern string, catalog Catalog) []string {
 	}
 	var names []string
 	catalog.Names(func(name string) {
-		if re.MatchString(name) {
+		if whole(re, name) {
 			names = append(names, name)
 		}
 	})
@@ -230,16 +268,25 @@ func (c *Coordinator) Heartbeat(h Heartbeat, s *State) ([]metadata.Command, erro
 	case !ok && h.Generation != 0:
 		return nil, g.admits(m.ID, m.Instance)
 	case !ok:
+		if w := c.watched[h.Group]; w != nil {
+			delete(w.sessions, m.ID) // of its time as a member before this one, which may be over
+		}
 		return []metadata.Command{Join{Group: h.Group, Member: m}.Command()}, nil
 	}
-	if x := c.sessions[sessionKey{h.Group, m.ID}]; x != nil {
-		x.until = c.lived + m.Session
+	released, all := g.released(h)
+	if w := c.watched[h.Group]; w != nil {
+		if x := w.sessions[m.ID]; x != nil {
+			x.until = c.lived + m.Session
+			if all {
+				x.giveUp = 0 // whatever it is told to give up next, it has the whole time for it
+			}
+		}
 	}
 	var commands []metadata.Command
 	if !m.same(known) {
 		commands = append(commands, Join{Group: h.Group, Member: m}.Command())
 	}
-	if released := g.released(h); len(released) > 0 {
+	if len(released) > 0 {
 		commands = append(commands, Release{Group: h.Group, Member: m.ID, Generation: h.Generation, Partitions: released}.Command())
 	}
 	return commands, nil
@@ -252,31 +299,35 @@ func (m Member) withDefaults() Member {
 	if m.Rebalance == 0 {
 		m.Rebalance = rebalanceDefault
 	}
-	m.Session, m.Rebalance = min(max(m.Session, sessionMin), sessionMax), min(max(m.Rebalance, sessionMin), 2*sessionMax)
+	m.Session = min(max(m.Session, sessionMin), sessionMax).Truncate(time.Millisecond) // as a Join carries it
+	m.Rebalance = min(max(m.Rebalance, sessionMin), 2*sessionMax).Truncate(time.Millisecond)
 	m.Former, m.Joined = "", 0
 	return m
 }
 
 // same: a Join would change nothing. Where a member was seen does not count, or each balancer's choice would be an entry.
 func (m Member) same(known *Member) bool {
-	return m.Instance == known.Instance && m.Client == known.Client && m.Subscribed.Equal(known.Subscribed) && m.Session == known.Session && m.Rebalance == known.Rebalance
+	return m.Client == known.Client && m.Subscribed.Equal(known.Subscribed) && m.Session == known.Session && m.Rebalance == known.Rebalance
 }
 
-// released is what the member was to give up and works on no longer. What it said of an earlier assignment says nothing of this one.
-func (g *Group) released(h Heartbeat) []TopicPartition {
+// released is what the member was to give up and works on no longer; all: it works on nothing else that it was to give up. What it said of an
+// earlier assignment says nothing of this one.
+func (g *Group) released(h Heartbeat) (released []TopicPartition, all bool) {
 	if h.Generation != g.Generation {
-		return nil
+		return nil, false
 	}
-	var released []TopicPartition
+	all = true
 	for _, s := range g.Slots {
 		if s.Owner != h.Member.ID || s.Target == h.Member.ID {
 			continue
 		}
-		if _, works := slices.BinarySearchFunc(h.Owned, s.TopicPartition, TopicPartition.Compare); !works {
-			released = append(released, s.TopicPartition)
+		if _, works := slices.BinarySearchFunc(h.Owned, s.TopicPartition, TopicPartition.Compare); works {
+			all = false
+			continue
 		}
+		released = append(released, s.TopicPartition)
 	}
-	return released
+	return released, all
 }
 
 // Answer answers a heartbeat from the applied state. News: it tells the member something that it does not know.

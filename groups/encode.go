@@ -90,6 +90,10 @@ func (c *Assign) decode(r *reader) {
 	for range r.Count("topics", 17) {
 		t := Target{Topic: r.UUID("topic")}
 		n := r.Count("partitions", 1)
+		if n > partitionsMax {
+			r.Fail("topic %s: %d partitions", t.Topic, n)
+			n = 0
+		}
 		t.Members = make([]int32, 0, n)
 		for range n {
 			t.Members = append(t.Members, int32(r.Bounded("member", membersMax))-1)
@@ -102,12 +106,12 @@ func (c *Assign) decode(r *reader) {
 }
 
 func (c *Assign) check() error {
-	partitions := 0
+	size := 0
 	for _, t := range c.Targets {
-		partitions += len(t.Members)
+		size += targetBytesMax + len(t.Members)*placeBytesMax
 	}
-	if partitions > slotsMax {
-		return fmt.Errorf("%d partitions: a group has at most %d", partitions, slotsMax)
+	if size > assignBytesMax {
+		return fmt.Errorf("%d topics with more partitions than a group can have", len(c.Targets))
 	}
 	return CheckGroup(c.Group)
 }
@@ -251,13 +255,13 @@ func (r *reader) place(i int, last TopicPartition) TopicPartition {
 	p := last
 	switch same := r.Byte("same topic"); {
 	case same == 0 && i > 0:
-		p.Partition += objectlog.Partition(r.Bounded("partition", partitionsMax))
+		p.Partition += objectlog.Partition(r.Bounded("partition", partitionsMax-1))
 	case same == 1:
-		p = TopicPartition{r.UUID("topic"), objectlog.Partition(r.Bounded("partition", partitionsMax))}
+		p = TopicPartition{r.UUID("topic"), objectlog.Partition(r.Bounded("partition", partitionsMax-1))}
 	default:
 		r.Fail("partition: of no topic")
 	}
-	if (i > 0 && p.Compare(last) <= 0 || p.Partition > partitionsMax) && r.Err == nil {
+	if (i > 0 && p.Compare(last) <= 0 || p.Partition >= partitionsMax) && r.Err == nil {
 		r.Fail("partition %s/%d: out of order", p.Topic, p.Partition)
 	}
 	return p
@@ -306,13 +310,20 @@ func CheckSubscription(s Subscription) error {
 	return err
 }
 
-// compile answers what matches whole names of topics.
+// compile answers what finds the longest match of a pattern, so that whole can tell whether it is all of a name.
 func compile(pattern string) (*regexp.Regexp, error) {
-	re, err := regexp.Compile(`\A(?:` + pattern + `)\z`)
+	re, err := regexp.Compile(pattern)
 	if err != nil {
 		return nil, fmt.Errorf("subscription: pattern %q is not a regular expression of RE2: %w", pattern, err)
 	}
+	re.Longest()
 	return re, nil
+}
+
+// whole says whether all of a name matches. Writing anchors around the pattern would not do: "a)|(?:b" closes their bracket.
+func whole(re *regexp.Regexp, name string) bool {
+	at := re.FindStringIndex(name)
+	return at != nil && at[0] == 0 && at[1] == len(name)
 }
 
 // A result is a byte that is none of metadata's results, then reason (1), generation, and per refusal the index and its reason (1).

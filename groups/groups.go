@@ -33,11 +33,15 @@ const (
 	topicBytesMax        = 249
 	groupsMax            = 1_000_000 // of one shard
 	commitMax            = 10_000    // offsets of one command
-	partitionsMax        = 100_000
+	partitionsMax        = 100_000   // of one topic
 	generationMax        = 1 << 62
 	durationMax          = uint64(24 * time.Hour / time.Millisecond)
-	slotsMax             = 1_000_000 // partitions of one group
 	offsetMax     uint64 = 1 << 62
+
+	// An assignment is one command and has to fit into an entry, so a group has at most some 120,000 partitions.
+	assignBytesMax = 240 << 10
+	targetBytesMax = 16 + 3 // topic and number of partitions
+	placeBytesMax  = 2      // a member's index
 )
 
 // ShardOf is the rule of which shard a group belongs to: FNV-1a with 64 bits of its id. Where groups lie depends on it for ever.
@@ -201,7 +205,7 @@ const (
 	ReasonFencedInstance  Reason = 3 // a later life of the same static member took over
 	ReasonStaleGeneration Reason = 4 // of a commit: the member does not own the partition, or committed for an earlier time as its owner
 	ReasonNotEmpty        Reason = 5 // the group has members
-	ReasonFull            Reason = 6 // of members, partitions, or the shard of groups
+	ReasonFull            Reason = 6 // of members, or the shard of groups
 	ReasonStaleVersion    Reason = 7 // an assignment was made from members that are no longer these
 )
 

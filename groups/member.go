@@ -15,7 +15,7 @@ func (c *Join) apply(s *State, at metadata.Position) Result {
 	m := c.Member
 	m.Joined = at.Time
 	if known, ok := g.Member(m.ID); ok {
-		m.Joined, m.Former = known.Joined, known.Former
+		m.Joined, m.Former, m.Instance = known.Joined, known.Former, known.Instance // an instance has one member
 		if !m.Subscribed.Equal(known.Subscribed) {
 			g.Version++
 		}
@@ -153,8 +153,8 @@ func (g *Group) assigned(targets []Target, generation int64) (slots []Slot, chan
 	slots = make([]Slot, 0, len(g.Slots))
 	left := g.Slots // not yet met
 	give := func(s Slot, target string) {
-		if changed = changed || s.Target != target; s.Target != target {
-			s.Target = target
+		if s.Target != target {
+			s.Target, changed = target, true
 		}
 		if s.Owner == "" && target != "" {
 			s.handOver(generation)
