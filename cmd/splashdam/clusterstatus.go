@@ -267,11 +267,8 @@ func (env *environment) showProblems(problems []problem) {
 }
 
 func (env *environment) showOthers(n int, what string) {
-	switch {
-	case n == 1:
-		fmt.Fprintf(env.out, "and 1 other %s\n", what)
-	case n > 1:
-		fmt.Fprintf(env.out, "and %d other %ss\n", n, what)
+	if n > 0 {
+		fmt.Fprintf(env.out, "and %s\n", counted(int64(n), "other "+what))
 	}
 }
 

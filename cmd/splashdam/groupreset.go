@@ -145,10 +145,10 @@ func (env *environment) resetGroup(ctx context.Context, r client.GroupReset) err
 		return env.print(&view, func() {
 			env.table([]string{"PARTITION", "FROM", "TO"}, rows)
 			if r.ValidateOnly {
-				fmt.Fprintf(env.out, "nothing was moved: without --dry-run, %d positions of group %s in %s would be\n", len(moved), r.Group, r.Topic)
+				fmt.Fprintf(env.out, "nothing was moved: without --dry-run, %s of group %s in %s would be\n", counted(int64(len(moved)), "position"), r.Group, r.Topic)
 				return
 			}
-			fmt.Fprintf(env.out, "moved %d positions of group %s in %s\n", len(moved), r.Group, r.Topic)
+			fmt.Fprintf(env.out, "moved %s of group %s in %s\n", counted(int64(len(moved)), "position"), r.Group, r.Topic)
 		})
 	})
 }

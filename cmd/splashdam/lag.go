@@ -142,7 +142,7 @@ func lagProblemsIn(g client.GroupSummary, offsets []client.GroupOffset) (found [
 			"nothing is read there until it is moved: "+reset(beyond)+" --to-latest, or where it should be")
 	}
 	if len(lost) > 0 {
-		tell(fmt.Sprintf("%s records of %s were deleted before group %s had processed them", humanCount(int64(records)), at(lost), g.Name),
+		tell(fmt.Sprintf("%s of %s expired before group %s had processed them", counted(int64(records), "record"), at(lost), g.Name),
 			"keep records longer (retention.ms, retention.bytes); consumers that stop at this go on after "+reset(lost)+" --to-earliest")
 	}
 	if len(alone) > 0 {
@@ -211,7 +211,7 @@ func (env *environment) allLags(ctx context.Context, c *client.Client, watched b
 
 func (env *environment) showLag(l groupLag, names map[string]string, watched bool) error {
 	return env.print(&l, func() {
-		fmt.Fprintf(env.out, "group %s (%s): %d members, %d partitions, lag %s\n", l.Group, l.State, l.Members, len(l.Partitions), humanCount(l.Lag))
+		fmt.Fprintf(env.out, "group %s (%s): %s, %s, lag %s\n", l.Group, l.State, counted(int64(l.Members), "member"), counted(int64(len(l.Partitions)), "partition"), humanCount(l.Lag))
 		var rows [][]string
 		var lags []int64
 		for _, p := range l.Partitions {

@@ -58,7 +58,7 @@ orders  3          3          2001  1               mailer-2
 orders  4          0          1000  1000            -
 orders  5          -          -     -               aaaaaaaa
 The position of group email in orders/2 lies beyond the log: nothing is read there until it is moved: splashdam group reset email --topic orders --partition 2 --to-latest, or where it should be
-1,997 records of orders/3 were deleted before group email had processed them: keep records longer (retention.ms, retention.bytes); consumers that stop at this go on after splashdam group reset email --topic orders --partition 3 --to-earliest
+1,997 records of orders/3 expired before group email had processed them: keep records longer (retention.ms, retention.bytes); consumers that stop at this go on after splashdam group reset email --topic orders --partition 3 --to-earliest
 No member of group email has orders/4: start members that ask for the topic, if its records are to be processed
 The log of orders/5 is not known: fetch offset of orders/5: no leader: see splashdam cluster status
 `, "lag", "email", "--server", at)

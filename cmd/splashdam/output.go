@@ -62,3 +62,11 @@ func humanCount(n int64) string {
 	}
 	return s
 }
+
+// counted is n of what, whose plural ends in s: 1 member, 2,000 members.
+func counted(n int64, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return humanCount(n) + " " + what
+}
