@@ -1,9 +1,12 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -123,5 +126,134 @@ func TestTheAgentDescribesItsCluster(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(body), &c); err != nil || status != http.StatusOK || c.ClusterID == "" || len(c.Agents) != 1 || len(c.Shards) != 2 || c.Shards[0].Leader == "" {
 		t.Errorf("got %d %s, %v; want one agent that leads two shards", status, body, err)
+	}
+}
+
+// groupAnswer is what the tests look at in an answer about a group.
+type groupAnswer struct {
+	Generation string
+	Assigned   []struct {
+		Topic, TopicID string
+		Partitions     []int
+	}
+	State   string
+	Members []struct{ Member string }
+}
+
+func TestTheAgentSharesATopicAmongMembersAndRemembersTheirPositions(t *testing.T) {
+	w, _ := overAgent(t)
+	w.post("TopicService/CreateTopic", `{"topic":{"name":"orders","partitions":2}}`)
+	w.post("LogService/Produce", `{"batches":[{"topic":"orders","partition":0,"records":{"records":[{},{},{}]}},{"topic":"orders","partition":1,"records":{"records":[{}]}}]}`)
+	carriedOut := map[string]groupAnswer{}
+	beat := func(member string) (got groupAnswer) {
+		t.Helper()
+		owned, err := json.Marshal(carriedOut[member].Assigned)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := `{"group":"email","member":"` + member + `","pattern":"ord.*","maxWait":"0.2s","generation":"` + cmp.Or(carriedOut[member].Generation, "0") + `","owned":` + strings.ReplaceAll(strings.ReplaceAll(string(owned), "TopicID", "topicId"), "null", "[]") + `}`
+		body = strings.NewReplacer(`"Topic"`, `"topic"`, `"Partitions"`, `"partitions"`).Replace(body)
+		status, answer := w.post("GroupService/Heartbeat", body)
+		if status != http.StatusOK {
+			t.Fatalf("%s: got %d %s", body, status, answer)
+		}
+		decode(t, answer, &got)
+		carriedOut[member] = got
+		return got
+	}
+	until := func(what string, members []string, done func() bool) {
+		t.Helper()
+		for range 50 {
+			for _, m := range members {
+				beat(m)
+			}
+			if done() {
+				return
+			}
+		}
+		t.Fatalf("%s did not come about: %v", what, carriedOut)
+	}
+	has := func(member string) (n int) {
+		for _, p := range carriedOut[member].Assigned {
+			n += len(p.Partitions)
+		}
+		return n
+	}
+	until("both partitions at m1", []string{"m1"}, func() bool { return has("m1") == 2 })
+	until("one partition each", []string{"m1", "m2"}, func() bool { return has("m1") == 1 && has("m2") == 1 })
+	p := carriedOut["m1"].Assigned[0].Partitions[0]
+	commit := func(member string, partition int) string {
+		_, answer := w.post("GroupService/CommitOffsets", fmt.Sprintf(`{"group":"email","member":%q,"generation":%q,"offsets":[{"topic":"orders","partition":%d,"offset":"1","metadata":"m"}]}`,
+			member, carriedOut[member].Generation, partition))
+		return answer
+	}
+	if got := commit("m1", p); got != fmt.Sprintf(`{"results":[{"topic":"orders","partition":%d}]}`, p) {
+		t.Errorf("got %s, want it committed", got)
+	}
+	if got := commit("m1", 1-p); !strings.Contains(got, `"reason":"ILLEGAL_GENERATION"`) {
+		t.Errorf("got %s, want the other member's partition refused", got)
+	}
+	_, answer := w.get("/splashdam.v1.GroupService/FetchOffsets?connect=v1&encoding=json&message=" + url.QueryEscape(`{"group":"email"}`))
+	if !strings.Contains(answer, `"offset":"1","metadata":"m","commitTime":"`) || strings.Count(answer, `"lag"`) != 2 || !strings.Contains(answer, `"member":"m2"`) {
+		t.Errorf("got %s, want a position, two lags and who has what", answer)
+	}
+	var group struct{ Group groupAnswer }
+	_, answer = w.post("GroupService/GetGroup", `{"group":"email"}`)
+	if decode(t, answer, &group); group.Group.State != "GROUP_STATE_STABLE" || len(group.Group.Members) != 2 || !strings.Contains(answer, `"coordinator":"`) || !strings.Contains(answer, `"host":"127.0.0.1"`) {
+		t.Errorf("got %s, want two members, stable", answer)
+	}
+	for _, c := range []struct{ procedure, body, want string }{
+		{"ListGroups", `{}`, `{"groups":[{"group":"email","state":"GROUP_STATE_STABLE","members":2,"generation":"` + carriedOut["m1"].Generation + `"}]}`},
+		{"ResetOffsets", `{"group":"email","topic":"orders","start":{"point":"EARLIEST"}}`, `"reason":"NON_EMPTY_GROUP"`},
+		{"DeleteGroup", `{"group":"email"}`, `"reason":"NON_EMPTY_GROUP"`},
+		{"Heartbeat", `{"group":"email","member":"m1","leave":true}`, `{}`},
+		{"Heartbeat", `{"group":"email","member":"m2","leave":true}`, `{}`},
+		{"ResetOffsets", `{"group":"email","topic":"orders","start":{"point":"LATEST"},"partitions":[0],"validateOnly":true}`, `"to":"3"`},
+		{"ResetOffsets", `{"group":"email","topic":"orders","start":{"offset":"99"}}`, `"to":"3"},{"partition":1,`},
+		{"ResetOffsets", `{"group":"email","topic":"orders","shift":"-1","partitions":[0]}`, `{"offsets":[{"partition":0,"from":"3","to":"2"}]}`},
+		{"FetchOffsets", `{"group":"email","topics":["orders"]}`, `"partition":0,"offset":"2"`},
+		{"DeleteGroup", `{"group":"email"}`, `{}`},
+		{"GetGroup", `{"group":"email"}`, `"reason":"GROUP_ID_NOT_FOUND"`},
+	} {
+		if _, answer := w.post("GroupService/"+c.procedure, c.body); !strings.Contains(answer, c.want) {
+			t.Errorf("%s %s: got %s, want %s", c.procedure, c.body, answer, c.want)
+		}
+	}
+}
+
+func TestTheAgentRefusesBadInputToGroupsByTheTable(t *testing.T) {
+	w, _ := overAgent(t)
+	w.post("TopicService/CreateTopic", `{"topic":{"name":"a","partitions":2}}`)
+	w.post("GroupService/Heartbeat", `{"group":"g","member":"m","topics":["a"],"sessionTimeout":"60s"}`)
+	const offset = `{"topic":"a","partition":0,"offset":"0"}`
+	for _, c := range []struct{ procedure, body, want string }{
+		{"Heartbeat", `{"group":"g","member":"stranger","generation":"1","topics":["a"]}`, `"reason":"UNKNOWN_MEMBER_ID"`},
+		{"Heartbeat", `{"group":"nobody","member":"m","generation":"1","topics":["a"]}`, `"reason":"UNKNOWN_MEMBER_ID"`},
+		{"Heartbeat", `{"group":"s","member":"m1","instance":"i","topics":["a"]}`, `"sessionTimeout":"10s"`},
+		{"Heartbeat", `{"group":"s","member":"m2","instance":"i","topics":["a"]}`, `"sessionTimeout":"10s"`},
+		{"Heartbeat", `{"group":"s","member":"m1","instance":"i","generation":"1","topics":["a"]}`, `"reason":"FENCED_INSTANCE_ID"`},
+		{"Heartbeat", `{"group":"g","member":"m","pattern":"*"}`, `"reason":"INVALID_REGULAR_EXPRESSION"`},
+		{"Heartbeat", `{"group":"g","member":"m","topics":["no/topic"]}`, `"reason":"INVALID_TOPIC_EXCEPTION"`},
+		{"Heartbeat", `{"group":"g","member":"m","topics":["a"],"sessionTimeout":"0.5s"}`, `"reason":"INVALID_REQUEST"`},
+		{"Heartbeat", `{"group":"","member":"m","topics":["a"]}`, `"reason":"INVALID_GROUP_ID"`},
+		{"CommitOffsets", `{"group":"g","member":"stranger","generation":"1","offsets":[` + offset + `]}`, `"reason":"UNKNOWN_MEMBER_ID"`},
+		{"CommitOffsets", `{"group":"g","member":"m","generation":"99","offsets":[` + offset + `]}`, `"reason":"ILLEGAL_GENERATION"`},
+		{"CommitOffsets", `{"group":"s","member":"m1","instance":"i","generation":"1","offsets":[` + offset + `]}`, `"reason":"FENCED_INSTANCE_ID"`},
+		{"CommitOffsets", `{"group":"g","offsets":[` + offset + `]}`, `"reason":"NON_EMPTY_GROUP"`},
+		{"CommitOffsets", `{"group":"h","offsets":[{"topic":"a","partition":0,"offset":"1"}]}`, `"reason":"OFFSET_OUT_OF_RANGE"`},
+		{"CommitOffsets", `{"group":"h","offsets":[{"topic":"a","partition":0,"offset":"0","metadata":"` + strings.Repeat("x", 100<<10) + `"}]}`, `"reason":"OFFSET_METADATA_TOO_LARGE"`},
+		{"CommitOffsets", `{"group":"h","offsets":[` + strings.Repeat(offset+",", 10_000) + offset + `]}`, `"reason":"INVALID_REQUEST"`},
+		{"CommitOffsets", `{"group":"h","offsets":[` + offset + `,` + offset + `]}`, `"results":[{"topic":"a","partition":0},{"topic":"a","partition":0,"error":{"code":"invalid_argument","reason":"INVALID_REQUEST"`},
+		{"CommitOffsets", `{"group":"h","offsets":[{"topic":"nobody","partition":0,"offset":"0"}]}`, `"reason":"UNKNOWN_TOPIC_OR_PARTITION"`},
+		{"FetchOffsets", `{"group":"nobody"}`, `"reason":"GROUP_ID_NOT_FOUND"`},
+		{"FetchOffsets", `{"group":"h","topics":["nobody"]}`, `{"offsets":[{"topic":"nobody","error":{"code":"not_found","reason":"UNKNOWN_TOPIC_OR_PARTITION"`},
+		{"ResetOffsets", `{"group":"h","topic":"nobody","shift":"1"}`, `"reason":"UNKNOWN_TOPIC_OR_PARTITION"`},
+		{"ResetOffsets", `{"group":"h","topic":"a","shift":"1","partitions":[9]}`, `"reason":"UNKNOWN_TOPIC_OR_PARTITION"`},
+		{"ResetOffsets", `{"group":"new","topic":"a","shift":"1"}`, `"reason":"INVALID_REQUEST"`},
+		{"DeleteGroup", `{"group":"nobody"}`, `"reason":"GROUP_ID_NOT_FOUND"`},
+	} {
+		if _, answer := w.post("GroupService/"+c.procedure, c.body); !strings.Contains(answer, c.want) {
+			t.Errorf("%s %.150s: got %.500s, want %s", c.procedure, c.body, answer, c.want)
+		}
 	}
 }

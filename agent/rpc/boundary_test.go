@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/splashdam/splashdam/agent"
+	"github.com/splashdam/splashdam/groups"
 	"github.com/splashdam/splashdam/metadata"
 )
 
@@ -41,6 +42,11 @@ func (l limited) Cluster(ctx context.Context) (agent.ClusterInfo, error) {
 	return agent.ClusterInfo{}, fmt.Errorf("look: %w", agent.Unavailable)
 }
 
+func (l limited) Heartbeat(ctx context.Context, h groups.Heartbeat, wait time.Duration) (groups.Assignment, error) {
+	l.see(ctx)
+	return l.fakeEngine.Heartbeat(ctx, h, wait)
+}
+
 func (l limited) CreateTopic(ctx context.Context, name string, _ int32, _ metadata.Settings, _ bool) (metadata.Topic, error) {
 	l.see(ctx)
 	return metadata.Topic{}, &agent.Error{Op: "create topic", Object: name, Cause: agent.OutcomeUnknown}
@@ -58,6 +64,8 @@ func TestEveryUnaryCallHasADeadline(t *testing.T) {
 		{"LogService/Produce", `{"batches":[{"topic":"a","records":{"records":[{}]}}]}`, produceTime, "offset"},
 		{"LogService/Fetch", `{"partitions":[{"topic":"a"}],"maxWait":"2s"}`, 2*time.Second + fetchMargin, "partitions"},
 		{"LogService/Fetch", `{"partitions":[{"topic":"a"}]}`, fetchMargin, "partitions"},
+		{"GroupService/Heartbeat", `{"group":"g","member":"m","topics":["a"],"sessionTimeout":"60s","maxWait":"12s"}`, 12*time.Second + heartbeatMargin, "assigned"},
+		{"GroupService/Heartbeat", `{"group":"g","member":"m","topics":["a"],"sessionTimeout":"60s","maxWait":"1200s"}`, 30*time.Second + heartbeatMargin, "assigned"},
 		{"ClusterService/GetCluster", `{}`, callTime, `"code":"unavailable"`},
 		{"TopicService/CreateTopic", `{"topic":{"name":"b"}}`, callTime, `"code":"deadline_exceeded"`},
 	} {
