@@ -87,7 +87,9 @@ func (GroupState) EnumDescriptor() ([]byte, []int) {
 // TopicPartitions are partitions of one life of a topic.
 type TopicPartitions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Topic string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// A member repeats the name with what it owns. It may leave it out, which costs the agent a look at the catalog with every heartbeat. In
+	// GetGroup it is empty when the topic is gone.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	// As assigned: a topic that was deleted and made anew has another one.
 	TopicId string `protobuf:"bytes,2,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
 	// Ascending.
@@ -153,23 +155,25 @@ type HeartbeatRequest struct {
 	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
 	// 1 to 64 bytes of text, chosen by the member, new in each of its lives: a UUID.
 	Member string `protobuf:"bytes,2,opt,name=member,proto3" json:"member,omitempty"`
-	// Of a static member: the same in each of its lives. A later life takes the former one's place without a new assignment.
+	// Of a static member: the same in each of its lives, up to 255 bytes of text. A later life takes the former one's place without a new
+	// assignment.
 	Instance string `protobuf:"bytes,3,opt,name=instance,proto3" json:"instance,omitempty"`
-	// What the member calls itself, for people.
+	// What the member calls itself, for people: up to 255 bytes of text.
 	Client string `protobuf:"bytes,4,opt,name=client,proto3" json:"client,omitempty"`
 	// Of the newest answer that was carried out; 0 joins.
 	Generation int64 `protobuf:"varint,5,opt,name=generation,proto3" json:"generation,omitempty"`
-	// Names, at least one with no pattern.
+	// Names, at least one with no pattern, at most 1,000. The topics need not exist yet.
 	Topics []string `protobuf:"bytes,6,rep,name=topics,proto3" json:"topics,omitempty"`
-	// RE2, matched against whole names of topics.
+	// RE2 of up to 1 KiB, matched against whole names of topics.
 	Pattern string `protobuf:"bytes,7,opt,name=pattern,proto3" json:"pattern,omitempty"`
-	// What the member works on.
+	// What the member works on, in any order: at most 100,000 partitions.
 	Owned []*TopicPartitions `protobuf:"bytes,8,rep,name=owned,proto3" json:"owned,omitempty"`
 	// Without a heartbeat for so long the member is gone; default 10 s, 1 s to 30 min.
 	SessionTimeout *durationpb.Duration `protobuf:"bytes,9,opt,name=session_timeout,json=sessionTimeout,proto3" json:"session_timeout,omitempty"`
 	// What it is told to stop it must stop within so long; default 5 min, 1 s to 1 h.
 	RebalanceTimeout *durationpb.Duration `protobuf:"bytes,10,opt,name=rebalance_timeout,json=rebalanceTimeout,proto3" json:"rebalance_timeout,omitempty"`
-	// Wait so long for news; default 0, at most a third of the session timeout, and 30 s.
+	// Wait so long for news; default 0. The wait ends after a third of the session timeout, after 30 s, and when the agent is about to stop,
+	// whatever is asked for.
 	MaxWait *durationpb.Duration `protobuf:"bytes,11,opt,name=max_wait,json=maxWait,proto3" json:"max_wait,omitempty"`
 	// The member is going, and has committed.
 	Leave         bool `protobuf:"varint,12,opt,name=leave,proto3" json:"leave,omitempty"`
@@ -294,7 +298,7 @@ func (x *HeartbeatRequest) GetLeave() bool {
 type HeartbeatResponse struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Generation int64                  `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
-	// All that the member may work on.
+	// All that the member may work on. A topic that is gone is left out.
 	Assigned       []*TopicPartitions   `protobuf:"bytes,2,rep,name=assigned,proto3" json:"assigned,omitempty"`
 	SessionTimeout *durationpb.Duration `protobuf:"bytes,3,opt,name=session_timeout,json=sessionTimeout,proto3" json:"session_timeout,omitempty"`
 	unknownFields  protoimpl.UnknownFields
@@ -478,7 +482,7 @@ func (x *CommitOffsetsResponse) GetResults() []*CommitOffsetsResponse_Result {
 type FetchOffsetsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
-	// Empty: all in which the group has positions or partitions.
+	// Empty: all in which the group has positions or partitions, as far as the caller may know them. At most 1,000.
 	Topics        []string `protobuf:"bytes,2,rep,name=topics,proto3" json:"topics,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -847,7 +851,7 @@ type ResetOffsetsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
 	Topic string                 `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
-	// Empty: all.
+	// Empty: all. At most 10,000.
 	Partitions []int32 `protobuf:"varint,3,rep,packed,name=partitions,proto3" json:"partitions,omitempty"`
 	// Types that are valid to be assigned to To:
 	//
@@ -967,11 +971,12 @@ type isResetOffsetsRequest_To interface {
 }
 
 type ResetOffsetsRequest_Start struct {
+	// In JSON the short names EARLIEST and LATEST are accepted for point. It has to say where.
 	Start *Start `protobuf:"bytes,4,opt,name=start,proto3,oneof"`
 }
 
 type ResetOffsetsRequest_ByDuration struct {
-	// Now less so long.
+	// Where the records begin that are not older than so long.
 	ByDuration *durationpb.Duration `protobuf:"bytes,5,opt,name=by_duration,json=byDuration,proto3,oneof"`
 }
 
@@ -1116,7 +1121,7 @@ type CommitOffsetsRequest_Offset struct {
 	Partition *int32                 `protobuf:"varint,2,opt,name=partition,proto3,oneof" json:"partition,omitempty"`
 	// Of the next record to process: behind the last processed one.
 	Offset *int64 `protobuf:"varint,3,opt,name=offset,proto3,oneof" json:"offset,omitempty"`
-	// At most 4 KiB, answered by FetchOffsets.
+	// At most 4 KiB, and 128 KiB in one request; answered by FetchOffsets.
 	Metadata      string `protobuf:"bytes,4,opt,name=metadata,proto3" json:"metadata,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
