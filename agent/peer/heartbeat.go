@@ -28,6 +28,9 @@ func (c *Client) Heartbeat(ctx context.Context, to agent.AgentInfo, h groups.Hea
 		return groups.Assignment{}, err
 	}
 	assigned, err := ofPartitions(answer.GetAssigned())
+	if err == nil && answer.GetSessionMs() <= 0 && !h.Leaving { // an empty message would take everything from the member
+		err = malformed("no session")
+	}
 	if err != nil {
 		return groups.Assignment{}, call.fail(err)
 	}

@@ -147,6 +147,7 @@ func everyCall(ctx context.Context, c *Client, to agent.AgentInfo) map[string]er
 	_, errs["Propose"] = c.Propose(ctx, to, 0, []metadata.Command{{Kind: 1, Body: []byte("x")}})
 	errs["Follow"] = c.Follow(ctx, to, 0, 0, func(agent.Signal) error { return nil })
 	errs["HandOff"] = c.HandOff(ctx, to, 0, 1)
+	_, errs["Heartbeat"] = c.Heartbeat(ctx, to, groups.Heartbeat{Group: "g", Member: groups.Member{ID: "m"}}, 0)
 	_, errs["ReadBlock"] = c.ReadBlock(ctx, to, objectlog.SegmentName{Boot: uuid(9), Counter: 1}, objectlog.Extent{Next: 4})
 	return errs
 }
