@@ -257,3 +257,30 @@ func TestTheAgentRefusesBadInputToGroupsByTheTable(t *testing.T) {
 		}
 	}
 }
+
+func TestAHeldHeartbeatEndsUnchangedWhenTheAgentDrains(t *testing.T) {
+	w, a := overAgent(t)
+	w.post("TopicService/CreateTopic", `{"topic":{"name":"a","partitions":2}}`)
+	request := &v1.HeartbeatRequest{Group: "g", Member: "m", Topics: []string{"a"}, SessionTimeout: seconds(600), MaxWait: seconds(30)}
+	beat := func() *v1.HeartbeatResponse {
+		t.Helper()
+		answer, err := w.groupClient().Heartbeat(t.Context(), request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer
+	}
+	var carriedOut *v1.HeartbeatResponse
+	for len(request.Owned) == 0 {
+		carriedOut = beat()
+		request.Generation, request.Owned = carriedOut.Generation, carriedOut.Assigned
+	}
+	begun := time.Now()
+	time.AfterFunc(200*time.Millisecond, a.Drain)
+	if got := beat(); fmt.Sprint(got) != fmt.Sprint(carriedOut) {
+		t.Errorf("got %v, want the answer before, %v", got, carriedOut)
+	}
+	if took := time.Since(begun); took < 200*time.Millisecond || took > 10*time.Second {
+		t.Errorf("it was held for %v, want until the agent drained", took)
+	}
+}

@@ -82,7 +82,6 @@ func groupFault(group string, cause error) error {
 	return &agent.Error{Op: "use", Object: "group " + group, Cause: cause}
 }
 
-// Heartbeat waits like one that another agent holds: only its context, news and the time end it.
 func (f *fakeEngine) Heartbeat(ctx context.Context, h groups.Heartbeat, wait time.Duration) (groups.Assignment, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -106,7 +105,7 @@ func (f *fakeEngine) Heartbeat(ctx context.Context, h groups.Heartbeat, wait tim
 		switch {
 		case err != nil:
 			return answer, groupFault(h.Group, err)
-		case news || last:
+		case news || last || f.ready != nil:
 			return answer, nil
 		}
 		changed := f.changed

@@ -56,7 +56,7 @@ func (e *edge) Heartbeat(ctx context.Context, r *v1.HeartbeatRequest) (*v1.Heart
 	}
 	h.Member.Host = hostOf(ctx)
 	begun := time.Now()
-	answer, err := e.held(ctx, h, wait)
+	answer, err := e.engine.Heartbeat(ctx, h, wait)
 	if err != nil {
 		return nil, err
 	}
@@ -206,38 +206,6 @@ func (e *edge) owned(ctx context.Context, said []*v1.TopicPartitions) ([]groups.
 	}
 	slices.SortFunc(owned, groups.TopicPartition.Compare)
 	return slices.Compact(owned), names, nil
-}
-
-// held is a heartbeat that waits for news, or until the agent drains: another agent may be the one that holds it, and does not know. It may
-// be said twice, which does no harm.
-func (e *edge) held(ctx context.Context, h groups.Heartbeat, wait time.Duration) (groups.Assignment, error) {
-	if wait == 0 {
-		return e.engine.Heartbeat(ctx, h, 0)
-	}
-	holding, stop := context.WithCancel(ctx)
-	defer stop()
-	drained := make(chan bool, 1)
-	go func() {
-		drains := e.awaitDraining(holding)
-		stop()
-		drained <- drains
-	}()
-	answer, err := e.engine.Heartbeat(holding, h, wait)
-	stop()
-	if drains := <-drained; drains && err != nil {
-		return e.engine.Heartbeat(ctx, h, 0)
-	}
-	return answer, err
-}
-
-// awaitDraining answers true when the agent drains, false when ctx ends before.
-func (e *edge) awaitDraining(ctx context.Context) bool {
-	for !e.unready() || !e.draining() {
-		if pause(ctx, e.poll) != nil {
-			return false
-		}
-	}
-	return true
 }
 
 // hostOf is where the call comes from, without the port, which says nothing of a member.

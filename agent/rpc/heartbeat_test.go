@@ -129,25 +129,6 @@ func (w *world) hold(carriedOut *v1.HeartbeatResponse) <-chan heldAnswer {
 	}
 }
 
-func TestAHeldHeartbeatEndsUnchangedWhenTheAgentDrains(t *testing.T) {
-	w := start(t)
-	w.topic("a", 2)
-	first, err := w.groupClient().Heartbeat(t.Context(), &v1.HeartbeatRequest{Group: "g", Member: "m1", Topics: []string{"a"}, SessionTimeout: seconds(600)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	held := w.hold(first)
-	w.fake.drain()
-	select {
-	case got := <-held:
-		if got.err != nil || fmt.Sprint(got.answer) != fmt.Sprint(first) {
-			t.Errorf("got %v, %v; want the answer before, %v", got.answer, got.err, first)
-		}
-	case <-time.After(10 * time.Second):
-		t.Error("it is held on")
-	}
-}
-
 func TestNamesAreLookedUpOnlyWhereTheMemberDoesNotSayThem(t *testing.T) {
 	w := start(t)
 	w.topic("a", 1)
