@@ -26,6 +26,7 @@ type checker struct {
 	tags    [][]fate // of proposals, by shard
 	results map[commit]metadata.CommitResult
 	prints  map[stateAt]uint64
+	groups  *groupChecks
 }
 
 // place is where a value is.
@@ -46,7 +47,7 @@ type slotAt struct {
 }
 
 func newChecker(w *world) *checker {
-	return &checker{w: w, values: map[log][]string{}, where: map[string]place{}, never: map[string]bool{}, next: map[log]objectlog.Offset{},
+	return &checker{w: w, groups: newGroupChecks(w), values: map[log][]string{}, where: map[string]place{}, never: map[string]bool{}, next: map[log]objectlog.Offset{},
 		states: map[stateAt]uint64{}, slots: map[slotAt][]byte{}, results: map[commit]metadata.CommitResult{}, prints: map[stateAt]uint64{}}
 }
 

@@ -13,8 +13,10 @@ import (
 
 // topic is one topic of the history; all its partitions are in one shard.
 type topic struct {
-	id    objectlog.UUID
-	shard int
+	id         objectlog.UUID
+	name       string
+	shard      int
+	partitions int
 }
 
 // log names one partition.
@@ -73,6 +75,12 @@ func (w *world) someone(rng *rand.Rand) *node {
 		return nil
 	}
 	return ready[rng.IntN(n)]
+}
+
+func (w *world) newProducer(m manner, l log) *producer {
+	p := &producer{w: w, id: len(w.who) + 1, manner: m, log: l, rng: rand.New(rand.NewPCG(w.choices.Uint64(), uint64(len(w.who))))}
+	w.who = append(w.who, p)
+	return p
 }
 
 func (p *producer) schedule() {
@@ -230,6 +238,10 @@ type reader struct {
 	next objectlog.Offset
 }
 
+func (w *world) newReader(l log) *reader {
+	return &reader{w: w, log: l, rng: rand.New(rand.NewPCG(w.choices.Uint64(), uint64(l.topic)))}
+}
+
 func (r *reader) schedule() {
 	r.w.after(between(r.rng, 100*time.Millisecond, time.Second), func() {
 		if r.w.now < r.w.opt.Span {
@@ -261,5 +273,5 @@ func (r *reader) poll() {
 		r.w.stats.Reads++
 		end, _ := r.w.check.read(n, r.log, from)
 		r.next = max(r.next, end)
-	})
+	}, nil)
 }

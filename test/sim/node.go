@@ -8,6 +8,7 @@ import (
 
 	"github.com/splashdam/splashdam/agent/lead"
 	"github.com/splashdam/splashdam/agent/write"
+	"github.com/splashdam/splashdam/groups"
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
@@ -31,6 +32,7 @@ type node struct {
 	rng   *rand.Rand
 	asked uint64 // ids of proposals and current reads
 
+	catalog  *topicList // as it was applied when it was last looked at
 	lead     leading
 	replicas []*replica
 	writer   *write.Core
@@ -41,6 +43,8 @@ type node struct {
 type replica struct {
 	core     *shardlog.Core
 	state    *metadata.State
+	groups   *groups.State
+	sessions coordinating
 	applied  metadata.Seq
 	role     shardlog.Role
 	wake     time.Duration
@@ -77,15 +81,18 @@ func (w *world) start(place, level int) *node {
 	}
 	n.learn(lead.Tick{})
 	n.beat()
+	w.to(n, between(rng, 0, sessionTick), n.coordinate)
 	return n
 }
 
 func (n *node) newReplica(s objectlog.Shard) *replica {
 	w := n.w
-	r := &replica{state: metadata.NewState(metadata.Config{Shard: s, Shards: w.set.shards}), applied: -1,
+	r := &replica{state: metadata.NewState(metadata.Config{Shard: s, Shards: w.set.shards}), applied: -1, groups: groups.NewState(),
 		currents: map[uint64]func(shardlog.CurrentAnswered){}, pending: map[uint64]func(shardlog.Decided){}}
+	r.sessions.core = groups.NewCoordinator()
 	r.core = shardlog.New(shardlog.Config{Shard: s, Cluster: w.keys.Cluster, Boot: n.boot, Lease: w.set.lease, EntryBytesMax: w.set.entryBytesMax,
 		SnapshotEvery: w.set.snapshotEvery, Random: n.rng.Uint64}, []shardlog.Registration{{Name: "state", From: metadata.StateFrom, To: metadata.StateTo, Machine: r.state},
+		{Name: "groups", From: groups.From, To: groups.To, Machine: &machine{State: r.groups, w: w, shard: int(s)}},
 		{Name: "tags", From: tagKind, To: tagKind + 1, Machine: &tags{w: w, shard: int(s)}}})
 	return r
 }
@@ -169,9 +176,10 @@ func (n *node) moved(s int, r *replica) {
 		r.applied, pumps = at, true
 		n.w.trace("applied", n.place, int64(s), int64(at))
 		n.w.stats.Applied++
-		if at%4 == 0 {
-			n.w.check.state(s, at, stateHash(r.state))
+		if at%8 == 0 {
+			n.w.check.state(s, at, r.hash())
 		}
+		n.wakeBeats(r)
 	}
 	if r.role != status.Role {
 		r.role = status.Role
@@ -188,14 +196,15 @@ func (n *node) moved(s int, r *replica) {
 // epoch counts the changes of leadership.
 func (w *world) epoch(s int, e objectlog.Epoch) {
 	if e > w.epochs[s] {
-		w.epochs[s] = e
+		w.epochs[s], w.changed[s] = e, w.now
 		w.changes++
 	}
 }
 
-func stateHash(s *metadata.State) uint64 {
+// hash is of the state of partitions and of groups.
+func (r *replica) hash() uint64 {
 	h := fnv.New64a()
-	h.Write(s.View().Encode(nil))
+	h.Write(r.groups.View().Encode(r.state.View().Encode(nil)))
 	return h.Sum64()
 }
 

@@ -27,6 +27,8 @@ type Options struct {
 type Stats struct {
 	Ops, Acks, Reads, Unknown, Refused, Duplicates, Faults, Entries, Applied, Boots, Stopped, Pings, HandOffs, Compared, Changes, Storm int
 
+	Members, Beats, Moves, Processed, Positions, Back, Fenced, Expired int // of consumer groups
+
 	Leaderless time.Duration // the longest time that a shard had no leader, behind the one fault
 }
 
@@ -72,6 +74,7 @@ func Run(seed uint64, opt Options) Result {
 			}
 		}
 		w.clients()
+		w.consumers()
 		w.run(w.opt.Span, nil)
 		w.recover()
 	}
@@ -111,10 +114,11 @@ func (w *world) choose() {
 	w.set = setting{shards: 2, slots: []int{4, 8, 16, 64}[r.IntN(4)], lease: between(r, 500*time.Millisecond, 2*time.Second),
 		entryBytesMax: []int{120, 400, 8 << 10}[r.IntN(3)], snapshotEvery: between(r, time.Second, 10*time.Second),
 		tailMax: []int{2, 8, 64}[r.IntN(3)]}
-	w.epochs, w.check.tags = make([]objectlog.Epoch, w.set.shards), make([][]fate, w.set.shards)
+	w.epochs, w.changed, w.check.tags = make([]objectlog.Epoch, w.set.shards), make([]time.Duration, w.set.shards), make([][]fate, w.set.shards)
+	w.check.groups.seq, w.check.groups.by = slices.Repeat([]metadata.Seq{-1}, w.set.shards), make([]*machine, w.set.shards)
 	w.keys = objectlog.Keys{Prefix: "sim", Cluster: objectlog.UUID{1}}
 	for i := range 3 {
-		var t topic
+		t := topic{name: topicNames[i], partitions: 2}
 		for t.id = (objectlog.UUID{byte(i + 1)}); ; t.id[15]++ { // one topic in one shard, two in the other
 			if t.shard = int(metadata.ShardOf(t.id, 0, w.set.shards)); t.shard == i%w.set.shards {
 				break
@@ -124,11 +128,13 @@ func (w *world) choose() {
 	}
 }
 
-// logs are all partitions: two of each topic.
+// logs are all partitions: at first two of each topic.
 func (w *world) logs() []log {
 	var all []log
-	for i := range w.topic {
-		all = append(all, log{i, 0}, log{i, 1})
+	for i, t := range w.topic {
+		for p := range t.partitions {
+			all = append(all, log{i, objectlog.Partition(p)})
+		}
 	}
 	return all
 }
@@ -145,20 +151,11 @@ func (w *world) create() {
 		w.start(p, 1)
 	}
 	made := 0
-	var add func(i int)
-	add = func(i int) {
-		t := w.topic[i]
-		c := metadata.AddPartitions{Topic: t.id, From: 0, To: 2}.Command()
-		w.at[0].propose(t.shard, []metadata.Command{c}, nil, func(results []any) {
-			if results == nil {
-				w.after(100*time.Millisecond, func() { add(i) })
-				return
-			}
-			made++
+	for _, t := range w.topic {
+		w.insist(t.shard, []metadata.Command{metadata.AddPartitions{Topic: t.id, From: 0, To: 2}.Command()}, func() {
+			w.insist(0, []metadata.Command{metadata.CreateTopic{ID: t.id, Name: t.name, Partitions: 2}.Command(), metadata.ActivateTopic{ID: t.id, Partitions: 2}.Command()},
+				func() { made++ })
 		})
-	}
-	for i := range w.topic {
-		add(i)
 	}
 	w.run(w.now+time.Minute, func() bool { return made == len(w.topic) })
 	if made < len(w.topic) {
@@ -170,15 +167,17 @@ func (w *world) create() {
 func (w *world) clients() {
 	logs := w.logs()
 	for i := range 9 {
-		rng := rand.New(rand.NewPCG(w.choices.Uint64(), uint64(i)))
-		w.who = append(w.who, &producer{w: w, id: i + 1, manner: manner(i % int(manners)), log: logs[rng.IntN(len(logs))], rng: rng})
+		w.newProducer(manner(i%int(manners)), logs[w.choices.IntN(len(logs))])
 	}
 	for _, p := range w.who {
 		p.schedule()
 	}
-	for i, l := range logs {
-		r := &reader{w: w, log: l, rng: rand.New(rand.NewPCG(w.choices.Uint64(), uint64(i)))}
-		r.schedule()
+	for _, l := range logs {
+		w.newReader(l).schedule()
+	}
+	if w.opt.Alone == "" && w.choices.IntN(2) == 0 {
+		i := w.choices.IntN(len(w.topic))
+		w.after(between(w.choices, 0, w.opt.Span-w.now), func() { w.grow(i) })
 	}
 }
 
@@ -186,16 +185,19 @@ func (w *world) clients() {
 // agent's state the same, everything acknowledged there.
 func (w *world) recover() {
 	w.heal()
+	w.healed = w.now
 	healed, epochs := w.now, slices.Clone(w.epochs)
-	probes := 0
-	for i, l := range w.logs() {
-		p := &producer{w: w, id: 100 + i, manner: idempotent, log: l, rng: rand.New(rand.NewPCG(w.choices.Uint64(), uint64(i)))}
-		w.who = append(w.who, p)
+	if !w.opt.Damage {
+		w.finish()
+	}
+	var probes []*producer
+	for _, l := range w.logs() {
+		p := w.newProducer(idempotent, l)
 		p.begin()
-		probes++
+		probes = append(probes, p)
 	}
 	recovered := func() bool {
-		for _, p := range w.who[len(w.who)-probes:] {
+		for _, p := range probes {
 			if p.done == 0 {
 				return false
 			}
@@ -226,7 +228,9 @@ func (w *world) recover() {
 	}
 	if !w.opt.Damage {
 		w.settle(epochs)
+		w.farewell()
 	}
+	w.silence()
 	w.compare(w.now + quiesce + recovery)
 }
 
@@ -245,7 +249,7 @@ func (w *world) compare(until time.Duration) {
 			continue
 		}
 		for s := range n.replicas {
-			n.current(s, func(metadata.Seq) { current++ })
+			n.current(s, func(metadata.Seq) { current++ }, nil)
 		}
 	}
 	all := agents * w.set.shards
@@ -261,7 +265,7 @@ func (w *world) compare(until time.Duration) {
 			if r.core.Status(n.mono()).Role == shardlog.RoleHalted {
 				return // of damage
 			}
-			w.check.state(s, r.core.Status(n.mono()).Applied, stateHash(r.state))
+			w.check.state(s, r.core.Status(n.mono()).Applied, r.hash())
 		}
 		w.check.whole(n)
 	}

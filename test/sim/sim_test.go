@@ -135,13 +135,22 @@ func (s *Stats) add(o Stats) {
 	s.Compared += o.Compared
 	s.Changes += o.Changes
 	s.Storm += o.Storm
+	s.Members += o.Members
+	s.Beats += o.Beats
+	s.Moves += o.Moves
+	s.Processed += o.Processed
+	s.Positions += o.Positions
+	s.Back += o.Back
+	s.Fenced += o.Fenced
+	s.Expired += o.Expired
 	s.Leaderless = max(s.Leaderless, o.Leaderless)
 }
 
 func (s Stats) per(n int) string {
 	n = max(n, 1)
 	f := func(x int) float64 { return float64(x) / float64(n) }
-	return fmt.Sprintf("%.0f writes, %.0f acknowledged records, %.1f unknown, %.1f refused, %.1f duplicates, %.0f reads, %.1f faults, %.0f entries, %.0f applied, %.1f boots, %.2f stopped, %.0f pings, %.1f hand-offs, %.1f fingerprints compared, %.1f changes of leader",
+	return fmt.Sprintf("%.0f writes, %.0f acknowledged records, %.1f unknown, %.1f refused, %.1f duplicates, %.0f reads, %.1f faults, %.0f entries, %.0f applied, %.1f boots, %.2f stopped, %.0f pings, %.1f hand-offs, %.1f fingerprints compared, %.1f changes of leader; "+
+		"%.1f consumers, %.0f heartbeats, %.1f moves of partitions, %.0f processed records, %.1f positions, %.2f back by a late copy, %.2f refused to former owners, %.1f sessions ended",
 		f(s.Ops), f(s.Acks), f(s.Unknown), f(s.Refused), f(s.Duplicates), f(s.Reads), f(s.Faults), f(s.Entries), f(s.Applied), f(s.Boots), f(s.Stopped), f(s.Pings), f(s.HandOffs), f(s.Compared),
-		f(s.Changes))
+		f(s.Changes), f(s.Members), f(s.Beats), f(s.Moves), f(s.Processed), f(s.Positions), f(s.Back), f(s.Fenced), f(s.Expired))
 }

@@ -50,6 +50,10 @@ type world struct {
 	check    *checker
 	who      []*producer
 	topic    []topic
+	seats    []*seat
+	lasts    []*seat         // of the members that read to the end when all is over
+	healed   time.Duration   // when the faults ended
+	changed  []time.Duration // when the newest epoch of a shard began
 
 	hash uint64   // of the history so far
 	log  []string // the same in words, when asked for
@@ -85,11 +89,14 @@ func (w *world) to(n *node, d time.Duration, do func()) {
 	})
 }
 
-// run lets things happen until a time, until done says so, or until something is wrong.
+// run lets things happen until a time, until done, which is asked once in a millisecond, says so, or until something is wrong.
 func (w *world) run(until time.Duration, done func() bool) {
-	for w.err == nil && len(w.queue) > 0 && w.queue[0].at <= until {
-		if done != nil && done() {
-			return
+	for asked := w.now; w.err == nil && len(w.queue) > 0 && w.queue[0].at <= until; {
+		if done != nil && w.now >= asked {
+			asked = w.now + time.Millisecond
+			if done() {
+				return
+			}
 		}
 		e := w.queue.take()
 		w.now = e.at

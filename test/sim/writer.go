@@ -56,13 +56,16 @@ func (n *node) proposeSegments(p write.Propose) {
 	})
 }
 
-// current asks the replica for the applied state to be current, and calls done when it is. It may never be.
-func (n *node) current(s int, done func(metadata.Seq)) {
+// current asks the replica for the applied state to be current, and calls done when it is. It may never be: then fail is called, unless it is nil.
+func (n *node) current(s int, done func(metadata.Seq), fail func()) {
 	n.asked++
 	id := n.asked
 	n.replicas[s].currents[id] = func(c shardlog.CurrentAnswered) {
-		if c.Err == nil {
+		switch {
+		case c.Err == nil:
 			done(c.Seq)
+		case fail != nil:
+			fail()
 		}
 	}
 	n.step(s, shardlog.CurrentAsked{ID: id})
