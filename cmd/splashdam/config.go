@@ -45,6 +45,8 @@ type Config struct {
 	AutoCreate     bool `name:"auto-create" default:"true" verbs:"dev agent" doc:"create an unknown topic when records are sent to it"`
 	AutoPartitions int  `name:"auto-partitions" default:"1" verbs:"dev agent" doc:"partitions of topics created so, 1 to 100000"`
 
+	GroupRetention time.Duration `name:"group-retention" default:"168h" verbs:"dev agent" doc:"how long a group without members and commits is remembered, at least, with its positions, 1m to 87600h; the same at all agents"`
+
 	StopTimeout time.Duration `name:"stop-timeout" default:"30s" verbs:"dev agent" doc:"how long a graceful stop may take, 1s to 10m"`
 	StopDelay   time.Duration `name:"stop-delay" default:"1s" verbs:"agent" doc:"how long of that the agent goes on serving while /readyz says no, so that load balancers notice, 0 to 5m, half of stop-timeout at most"`
 	LogLevel    string        `name:"log-level" default:"warn" verbs:"dev agent" doc:"debug, info, warn or error"`
@@ -106,6 +108,7 @@ func (c Config) Validate() error {
 			bad(name, v.String(), fmt.Sprintf("%s to %s", low, high))
 		}
 	}
+	period("group-retention", c.GroupRetention, time.Minute, 87600*time.Hour)
 	period("stop-timeout", c.StopTimeout, time.Second, 10*time.Minute)
 	period("stop-delay", c.StopDelay, 0, 5*time.Minute)
 	period("timeout", c.Timeout, 100*time.Millisecond, 10*time.Minute)

@@ -65,6 +65,7 @@ func TestWrongSettingStopsWithItsNameAndTheAcceptedForm(t *testing.T) {
 		{"two files of three", []string{"SPLASHDAM_PEER_TLS_KEY=x", "SPLASHDAM_PEER_TLS_CA=y"}, nil, []string{"only peer-tls-key and peer-tls-ca"}},
 		{"peer port missing", []string{"SPLASHDAM_PEER_LISTEN=127.0.0.1"}, nil, []string{"peer-listen", "host:port, such as 127.0.0.1:4512"}},
 		{"zone too long", []string{"SPLASHDAM_ZONE=" + strings.Repeat("z", 65)}, nil, []string{"setting zone", "at most 64 characters"}},
+		{"groups forgotten at once", []string{"SPLASHDAM_GROUP_RETENTION=1s"}, nil, []string{"setting group-retention: 1s: want 1m0s to"}},
 		{"delay too long", []string{"SPLASHDAM_STOP_DELAY=10m"}, nil, []string{"setting stop-delay: 10m0s: want 0s to 5m0s"}},
 		{"two problems", []string{"SPLASHDAM_LISTEN=x", "SPLASHDAM_LOG_LEVEL=loud"}, nil, []string{"listen", "host:port", "log-level", "debug, info"}},
 	} {

@@ -215,6 +215,45 @@ func (m replicaMetrics) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
+// groupMetrics shows what an agent tells of groups without asking anybody. Lag is not among it: it is asked for, splashdam lag.
+type groupMetrics struct {
+	usage func() agent.GroupUsage
+}
+
+var (
+	groupCount       = prometheus.NewDesc("splashdam_groups", "Consumer groups whose shards this agent leads.", nil, nil)
+	groupMembers     = prometheus.NewDesc("splashdam_group_members", "Members of groups whose shards this agent leads: of the 100 with the most; those of the others have an empty group.", []string{"group"}, nil)
+	groupGeneration  = prometheus.NewDesc("splashdam_group_generation", "Generation of these groups: it rises with every new assignment.", []string{"group"}, nil)
+	groupAssignments = prometheus.NewDesc("splashdam_group_assignments_total", "Assignments that this agent made as leader.", nil, nil)
+	groupExpired     = prometheus.NewDesc("splashdam_group_members_expired_total", "Members that this agent removed as leader, since their sessions were over.", nil, nil)
+	groupPositions   = prometheus.NewDesc("splashdam_group_positions_total", "Positions that this agent was asked to commit, and were or were refused.", []string{"outcome"}, nil)
+)
+
+func (groupMetrics) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{groupCount, groupMembers, groupGeneration, groupAssignments, groupExpired, groupPositions} {
+		out <- d
+	}
+}
+
+func (m groupMetrics) Collect(out chan<- prometheus.Metric) {
+	show := func(d *prometheus.Desc, kind prometheus.ValueType, value int64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, kind, float64(value), labels...)
+	}
+	u := m.usage()
+	show(groupCount, prometheus.GaugeValue, int64(u.Groups))
+	rest := u.Members
+	for _, g := range u.Largest {
+		show(groupMembers, prometheus.GaugeValue, int64(g.Members), g.Group)
+		show(groupGeneration, prometheus.GaugeValue, g.Generation, g.Group)
+		rest -= g.Members
+	}
+	show(groupMembers, prometheus.GaugeValue, int64(rest), "")
+	show(groupAssignments, prometheus.CounterValue, u.Assignments)
+	show(groupExpired, prometheus.CounterValue, u.Expired)
+	show(groupPositions, prometheus.CounterValue, u.Committed, "committed")
+	show(groupPositions, prometheus.CounterValue, u.Refused, "refused")
+}
+
 func oneIf(yes bool) float64 {
 	if yes {
 		return 1

@@ -95,3 +95,25 @@ splashdam_shard_table_away{shard="1"} 0
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
+
+func TestGroupsAreShownAsMetrics(t *testing.T) {
+	r := prometheus.NewRegistry()
+	r.MustRegister(groupMetrics{func() agent.GroupUsage {
+		return agent.GroupUsage{Groups: 9, Members: 12, Largest: []agent.GroupSize{{Group: "email", Members: 7, Generation: 40}, {Group: "orders", Members: 3, Generation: 2}},
+			Assignments: 44, Expired: 5, Committed: 1000, Refused: 6}
+	}})
+	const want = `splashdam_group_assignments_total 44
+splashdam_group_generation{group="email"} 40
+splashdam_group_generation{group="orders"} 2
+splashdam_group_members{group=""} 2
+splashdam_group_members{group="email"} 7
+splashdam_group_members{group="orders"} 3
+splashdam_group_members_expired_total 5
+splashdam_group_positions_total{outcome="committed"} 1000
+splashdam_group_positions_total{outcome="refused"} 6
+splashdam_groups 9
+`
+	if got := scrape(r); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
