@@ -1,5 +1,5 @@
 // Package client is the Go SDK of Splashdam: a Producer that packs records into batches and sends each exactly once, a
-// Consumer that reads assigned partitions without skipping, and the administration of topics.
+// Consumer that reads partitions without skipping, chosen or shared with the other members of a group, and the administration of topics and groups.
 //
 // Every outcome is one of three: done, definitely not done, or unknown (ErrUnknownOutcome). An unknown outcome is never
 // reported as a definite failure.

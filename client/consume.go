@@ -8,92 +8,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/splashdam/splashdam/client/member"
 	"github.com/splashdam/splashdam/objectlog"
 )
 
-// OutOfRange says what a consumer does when its position is outside the log: trimmed away, or behind the end.
-type OutOfRange uint8
-
-// The choices for a position outside the log.
-const (
-	OutOfRangeError    OutOfRange = iota // Poll fails with ErrOutOfRange until Seek: nothing is skipped unnoticed
-	OutOfRangeEarliest                   // go on at the first record still kept
-	OutOfRangeLatest                     // go on behind the last record
-)
-
-// Assignment is one partition to be read.
-type Assignment struct {
-	Topic     string
-	Partition Partition
-	Start     Start // zero: ConsumerConfig.Start
-}
-
-// ConsumerConfig is the settings of a Consumer. Zero values are the defaults named here.
-type ConsumerConfig struct {
-	// Topics are read whole: partitions added later are found and read from their beginning.
-	Topics []string
-	// Partitions are read beside them.
-	Partitions []Assignment
-	// Start is where reading begins; default Earliest.
-	Start Start
-	// OutOfRange is what happens to a position outside the log; default OutOfRangeError.
-	OutOfRange OutOfRange
-	// PrefetchBytes bounds what is fetched and not yet polled, as stored (compressed); default 64 MiB, 1 MiB to 16 GiB.
-	PrefetchBytes int
-	// FetchBytes bounds one fetch, except that its first batch comes whole; default 8 MiB, 4 KiB to 64 MiB, at most a third of PrefetchBytes.
-	FetchBytes int
-	// Fetches is how many fetches of partitions with more to read run together, beside one that waits for news of the others;
-	// default 4, 1 to 64.
-	Fetches int
-	// FetchWait is how long that one waits; default 10 s, 10 ms to 30 s.
-	FetchWait time.Duration
-	// MetadataAge is how often Topics are looked at for new partitions; default 30 s, 100 ms to 1 h.
-	MetadataAge time.Duration
-}
-
-func (c ConsumerConfig) withDefaults() ConsumerConfig {
-	setDefault(&c.Start, Earliest())
-	setDefault(&c.PrefetchBytes, 64<<20)
-	setDefault(&c.FetchBytes, min(8<<20, c.PrefetchBytes/3))
-	setDefault(&c.Fetches, 4)
-	setDefault(&c.FetchWait, 10*time.Second)
-	setDefault(&c.MetadataAge, 30*time.Second)
-	return c
-}
-
-// Validate reports every problem of the configuration; zero values stand for their defaults.
-func (c ConsumerConfig) Validate() error {
-	c = c.withDefaults()
-	var errs []error
-	if len(c.Topics)+len(c.Partitions) == 0 {
-		errs = append(errs, errors.New("Topics, Partitions: both are empty"))
-	}
-	seen := make(map[place]bool)
-	for i, a := range c.Partitions {
-		at := place{a.Topic, a.Partition}
-		switch {
-		case a.Topic == "" || a.Partition < 0:
-			errs = append(errs, fmt.Errorf("Partitions[%d] %q/%d: want a topic and a partition from 0", i, a.Topic, a.Partition))
-		case seen[at] || slices.Contains(c.Topics, a.Topic):
-			errs = append(errs, fmt.Errorf("Partitions[%d] %s/%d: assigned twice", i, a.Topic, a.Partition))
-		}
-		seen[at] = true
-	}
-	if c.OutOfRange > OutOfRangeLatest {
-		errs = append(errs, fmt.Errorf("OutOfRange %d: want OutOfRangeError, OutOfRangeEarliest or OutOfRangeLatest", c.OutOfRange))
-	}
-	errs = append(errs,
-		within("PrefetchBytes", c.PrefetchBytes, 1<<20, 16<<30),
-		within("FetchBytes", c.FetchBytes, 4<<10, min(64<<20, c.PrefetchBytes/3)),
-		within("Fetches", c.Fetches, 1, 64),
-		within("FetchWait", c.FetchWait, 10*time.Millisecond, 30*time.Second),
-		within("MetadataAge", c.MetadataAge, 100*time.Millisecond, time.Hour),
-	)
-	return errors.Join(errs...)
-}
-
-// Consumer reads assigned partitions in order and without gaps. One goroutine at a time polls; the other methods may be
-// called at any time.
+// Consumer reads assigned partitions in order and without gaps; in a group, those that the group assigns to it. One goroutine at a time polls; the
+// other methods may be called at any time.
 type Consumer struct {
 	c    *Client
 	cfg  ConsumerConfig
@@ -115,6 +35,9 @@ type Consumer struct {
 	last     error     // the latest error that is being retried
 	stuck    int       // cursors with err
 	current  handout
+	inside   int         // calls of Poll and Run that have not returned
+	running  bool        // one of them is Run
+	member   *membership // nil: of no group
 }
 
 // cursor is where one partition is read. Always processed <= position <= next.
@@ -134,6 +57,14 @@ type cursor struct {
 	attempt    int // fetches in a row that failed
 	retryAt    time.Time
 	err        error // Poll fails with it until Seek or Pause
+
+	// Of a group's partition:
+	assigned  member.Place
+	committed Offset // NoOffset: none is known to be
+	held      bool   // not read yet: the committed position is being looked for, or OnAssigned is due
+	announced bool   // OnAssigned was called, or will be before anything is handed out
+	stopping  bool   // it goes to another member: nothing more is read or handed out
+	gone      bool   // it is not this consumer's any more
 }
 
 // chunk is what one fetch brought of one partition.
@@ -167,7 +98,10 @@ func (c *Client) NewConsumer(cfg ConsumerConfig) (*Consumer, error) {
 		setDefault(&a.Start, cfg.Start)
 		cons.assign(place{a.Topic, a.Partition}, a.Start)
 	}
-	if len(cfg.Topics) > 0 {
+	switch {
+	case cfg.Group != "":
+		cons.join()
+	case len(cfg.Topics) > 0:
 		cons.wg.Go(cons.watchTopics)
 	}
 	for range cfg.Fetches {
@@ -182,21 +116,61 @@ func (c *Client) NewConsumer(cfg ConsumerConfig) (*Consumer, error) {
 //
 // Errors that time can cure are retried inside and only shown in the error of a ctx that ends. An error that it can't
 // (the topic is gone, the position out of range, damaged data) is answered again and again until Seek or Pause of that partition.
+//
+// In a group, the callbacks of ConsumerConfig run within Poll. A consumer that was fenced by another life of its Instance gets ErrFencedInstance.
 func (c *Consumer) Poll(ctx context.Context, recordsMax int) ([]Record, error) {
 	if recordsMax < 1 {
 		return nil, fmt.Errorf("poll at most %d records: want at least 1", recordsMax)
 	}
+	c.enter()
+	defer c.exit()
+	c.allProcessed()
+	return c.poll(ctx, recordsMax)
+}
+
+// allProcessed counts as processed what was handed out.
+func (c *Consumer) allProcessed() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if h := &c.current; h.cur != nil && h.cur.seeks == h.seeks {
 		h.cur.processed = h.cur.position
 	}
-	c.mu.Unlock()
+}
+
+func (c *Consumer) enter() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.inside++
+}
+
+func (c *Consumer) setRunning(running bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.running = running
+}
+
+func (c *Consumer) exit() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.inside--
+	c.changed.Broadcast()
+}
+
+func (c *Consumer) poll(ctx context.Context, recordsMax int) ([]Record, error) {
+	c.tell(member.Polling{})
+	defer c.tell(member.Polled{})
 	for {
 		if ctx.Err() != nil || c.ctx.Err() != nil {
 			return nil, c.pollError(ctx)
 		}
+		if err := c.carryOut(context.WithoutCancel(ctx)); err != nil {
+			return nil, err
+		}
 		if records := c.handOut(recordsMax); len(records) > 0 {
-			return records, nil
+			if records = c.commitBefore(ctx, records); len(records) > 0 {
+				return records, nil
+			}
+			continue
 		}
 		ch, err := c.nextChunk()
 		switch {
@@ -215,23 +189,34 @@ func (c *Consumer) Poll(ctx context.Context, recordsMax int) ([]Record, error) {
 }
 
 // Run hands each record to fn and counts it as processed when fn answers nil. It returns when ctx ends, or with the first error
-// of fn or Poll; the record that failed is the next one that is read.
+// of fn or Poll; the record that failed is the next one that is read, or, with CommitBefore, the one behind it. A partition that goes to
+// another member of the group is let go of behind the record in hand.
 func (c *Consumer) Run(ctx context.Context, fn func(context.Context, Record) error) error {
+	c.enter()
+	defer c.exit()
+	c.allProcessed()
+	c.setRunning(true)
+	defer c.setRunning(false)
 	for {
-		records, err := c.Poll(ctx, 1000)
+		records, err := c.poll(ctx, 1000)
 		if err != nil {
 			return err
 		}
 		for _, r := range records {
+			next := r.Offset
 			err := ctx.Err()
 			if err == nil {
-				err = fn(ctx, r)
+				if err = fn(ctx, r); c.cfg.Commit == CommitBefore {
+					next++
+				}
 			}
 			if err != nil {
-				c.rewind(r)
+				c.rewind(next)
 				return fmt.Errorf("process %s/%d at %d: %w", r.Topic, r.Partition, r.Offset, err)
 			}
-			c.processed(r)
+			if !c.processed(r) {
+				break
+			}
 		}
 	}
 }
@@ -252,7 +237,7 @@ func (c *Consumer) Seek(topic string, p Partition, to Start) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	cur := c.cursors[place{topic, p}]
-	if cur == nil {
+	if cur == nil || cur.stopping {
 		return fmt.Errorf("seek %s/%d: not assigned", topic, p)
 	}
 	setDefault(&to, c.cfg.Start)
@@ -270,11 +255,16 @@ func (c *Consumer) Resume(topic string, partitions ...Partition) {
 }
 
 // Close ends the fetching. A Poll that waits fails with ErrClosed.
+//
+// In a group it first commits what is processed, unless that is left to CommitManual, and leaves: that takes at most 10 s, and the callbacks run within
+// it. It waits for half of that for a Run elsewhere to finish the record in hand. The records of the last Poll count as processed only with another Poll, or
+// Commit. A member with an Instance stops and commits, but stays a member until its session ends.
 func (c *Consumer) Close() {
 	c.stop()
 	c.mu.Lock()
 	c.changed.Broadcast()
 	c.mu.Unlock()
+	c.leave()
 	c.wg.Wait()
 }
 
@@ -457,20 +447,29 @@ func (c *Consumer) fetchAgain(cur *cursor, from Offset, err error) {
 	c.backOff(cur, err, c.c.cfg.delay(cur.attempt, 0))
 }
 
-func (c *Consumer) processed(r Record) {
+// processed counts one record, and answers whether those that were handed out behind it are still this consumer's.
+func (c *Consumer) processed(r Record) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if h := &c.current; h.cur != nil && h.cur.seeks == h.seeks {
-		h.cur.processed = r.Offset + 1
+	h := &c.current
+	if h.cur == nil || h.cur.seeks != h.seeks {
+		return true
 	}
+	h.cur.processed = r.Offset + 1
+	c.handled()
+	if closed := c.member != nil && c.ctx.Err() != nil; closed || h.cur.stopping || h.cur.gone {
+		h.cur.position = h.cur.processed
+		return false
+	}
+	return true
 }
 
-// rewind makes r the next record that is read, unless the partition was moved meanwhile.
-func (c *Consumer) rewind(r Record) {
+// rewind makes the record at the offset the next one that is read, unless the partition was moved meanwhile.
+func (c *Consumer) rewind(to Offset) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if h := &c.current; h.cur != nil && h.cur.seeks == h.seeks {
-		c.reset(h.cur, At(r.Offset))
+		c.reset(h.cur, At(to))
 	}
 }
 

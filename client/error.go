@@ -26,6 +26,10 @@ var (
 	ErrFenced = errors.New("producer fenced")
 	// ErrTooLarge: the record does not fit into the topic's max.message.bytes, or into the buffer.
 	ErrTooLarge = errors.New("too large")
+	// ErrStaleGeneration: the partition is not this member's any more; the position was not committed.
+	ErrStaleGeneration = errors.New("stale generation")
+	// ErrFencedInstance: another consumer with the same Instance took this one's place in the group.
+	ErrFencedInstance = errors.New("instance fenced")
 	// ErrUnknownOutcome: the change may or may not have been made, or may still be made.
 	ErrUnknownOutcome = errors.New("outcome unknown")
 )
@@ -70,6 +74,10 @@ func (e *Error) Is(target error) bool {
 		return target == ErrOutOfRange
 	case "PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH":
 		return target == ErrFenced
+	case reasonStaleGeneration, reasonUnknownMember:
+		return target == ErrStaleGeneration
+	case reasonFencedInstance:
+		return target == ErrFencedInstance
 	case "MESSAGE_TOO_LARGE", "RECORD_LIST_TOO_LARGE":
 		return target == ErrTooLarge
 	}
@@ -135,6 +143,10 @@ const (
 	kafkaTimedOut  = 7
 	reasonTimedOut = "REQUEST_TIMED_OUT"
 	reasonDraining = "DRAINING" // the agent is about to stop, and did nothing
+
+	reasonStaleGeneration = "ILLEGAL_GENERATION"
+	reasonUnknownMember   = "UNKNOWN_MEMBER_ID"
+	reasonFencedInstance  = "FENCED_INSTANCE_ID"
 
 	codeUnavailable = "unavailable" // said by an agent: it, or what it needs, is not there at the moment
 )

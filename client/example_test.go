@@ -81,6 +81,95 @@ func ExampleConsumer_Run() {
 	// true
 }
 
+// Consumers with the same Group share the partitions of a topic. What the handler has processed is committed every few seconds, when a
+// partition goes to another member, and on Close; after a crash the records since then come again.
+func ExampleConsumer_Run_group() {
+	c, end := exampleClient()
+	defer end()
+	ctx := context.Background()
+	exampleOrders(c)
+	for _, instance := range []string{"email-1", "email-2"} { // one after the other
+		consumer, err := c.NewConsumer(client.ConsumerConfig{
+			Topics: []string{"matches"}, Group: "email",
+			OnAssigned: func(_ context.Context, assigned []client.TopicPartitions) {
+				fmt.Println(instance, "has", assigned[0].Topic, assigned[0].Partitions)
+			},
+		})
+		if err != nil {
+			log.Fatal(err)
+		}
+		ctx, enough := context.WithCancel(ctx)
+		err = consumer.Run(ctx, func(_ context.Context, r client.Record) error {
+			fmt.Printf("%s sends an e-mail about %s\n", instance, r.Value)
+			enough()
+			return nil
+		})
+		if !errors.Is(err, context.Canceled) {
+			log.Fatal(err)
+		}
+		consumer.Close()
+	}
+	// Output:
+	// email-1 has matches [0 1 2]
+	// email-1 sends an e-mail about order 1
+	// email-2 has matches [0 1 2]
+	// email-2 sends an e-mail about order 2
+}
+
+// exampleOrders produces two orders of one customer.
+func exampleOrders(c *client.Client) {
+	p, err := c.NewProducer(client.ProducerConfig{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := context.Background()
+	for _, order := range []string{"order 1", "order 2"} {
+		if _, err := p.ProduceSync(ctx, client.Record{Topic: "matches", Key: []byte("customer 7"), Value: []byte(order)}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	if err := p.Close(ctx); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// A loop that works on many records together, and says itself when they are done.
+func ExampleConsumer_Commit() {
+	c, end := exampleClient()
+	defer end()
+	exampleOrders(c)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	consumer, err := c.NewConsumer(client.ConsumerConfig{Topics: []string{"matches"}, Group: "analytics", Commit: client.CommitManual})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer consumer.Close()
+	for orders := 0; orders < 2; {
+		records, err := consumer.Poll(ctx, 100)
+		if err != nil {
+			log.Fatal(err)
+		}
+		orders += len(records) // the work
+		switch err := consumer.Commit(ctx); {
+		case errors.Is(err, client.ErrStaleGeneration):
+			fmt.Println("another member works on them again:", err)
+		case err != nil:
+			log.Fatal(err)
+		}
+	}
+	offsets, err := c.GroupOffsets(ctx, "analytics", "matches")
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, o := range offsets {
+		if o.Offset > 0 {
+			fmt.Println("the group goes on at", o.Offset)
+		}
+	}
+	// Output: the group goes on at 2
+}
+
 func ExampleClient_AppendAt() {
 	c, end := exampleClient()
 	defer end()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -40,6 +41,8 @@ type fake struct {
 	splashdamv1connect.UnimplementedTopicServiceHandler
 	splashdamv1connect.UnimplementedLogServiceHandler
 	splashdamv1connect.UnimplementedClusterServiceHandler
+	splashdamv1connect.UnimplementedGroupServiceHandler
+	groupBoard
 
 	server *httptest.Server
 	faults func(topic string, partition int32, n int) fault // n counts the batches that arrived; nil: none
@@ -64,6 +67,7 @@ type fake struct {
 }
 
 type fakeTopic struct {
+	id         objectlog.UUID
 	topic      *splashdamv1.Topic
 	partitions []*fakePartition
 }
@@ -97,6 +101,7 @@ func startFake(http1Only ...bool) *fake {
 	mux.Handle(splashdamv1connect.NewLogServiceHandler(f))
 	mux.Handle(splashdamv1connect.NewTopicServiceHandler(f))
 	mux.Handle(splashdamv1connect.NewClusterServiceHandler(f))
+	mux.Handle(splashdamv1connect.NewGroupServiceHandler(f))
 	f.server = httptest.NewUnstartedServer(mux)
 	f.server.Config.Protocols = new(http.Protocols)
 	f.server.Config.Protocols.SetHTTP1(true)
@@ -108,6 +113,7 @@ func startFake(http1Only ...bool) *fake {
 func (f *fake) address() string { return f.server.Listener.Addr().String() }
 
 func (f *fake) close() {
+	f.stopSessions()
 	f.server.CloseClientConnections()
 	f.server.Close()
 }
@@ -117,7 +123,7 @@ func (f *fake) addTopic(name string, partitions int32) {
 	defer f.mu.Unlock()
 	t := f.topics[name]
 	if t == nil {
-		t = &fakeTopic{topic: &splashdamv1.Topic{Name: name, State: splashdamv1.TopicState_TOPIC_STATE_ACTIVE}}
+		t = &fakeTopic{id: objectlog.NewUUID(rand.Uint64), topic: &splashdamv1.Topic{Name: name, State: splashdamv1.TopicState_TOPIC_STATE_ACTIVE}}
 		f.topics[name] = t
 	}
 	for len(t.partitions) < int(partitions) {

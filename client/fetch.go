@@ -121,7 +121,7 @@ func (c *Consumer) ready(want func(*cursor) bool) []*cursor {
 }
 
 func (cur *cursor) ready(now time.Time) bool {
-	return !cur.fetching && !cur.paused && cur.err == nil && !now.Before(cur.retryAt)
+	return !cur.fetching && !cur.paused && !cur.held && !cur.stopping && cur.err == nil && !now.Before(cur.retryAt)
 }
 
 func (c *Consumer) claim(list []*cursor, resolve bool, wait time.Duration) *job {
@@ -251,7 +251,8 @@ func (c *Consumer) deliver(cl claim, p *splashdamv1.FetchResponse_Partition) {
 // failed decides what an error means for a partition: another attempt, or that Poll is told.
 func (c *Consumer) failed(cl claim, e *Error) {
 	cur := cl.cur
-	if c.c.heed(e); e.Retriable || e.Code == "deadline_exceeded" {
+	deleted := c.member != nil && errors.Is(e, ErrUnknownTopic) // then the group takes the partition away
+	if c.c.heed(e); e.Retriable || e.Code == "deadline_exceeded" || deleted {
 		c.backOff(cur, e, c.c.cfg.delayAfter(cur.attempt, e))
 		return
 	}
@@ -287,17 +288,29 @@ func (c *Consumer) notify() {
 	time.AfterFunc(newsHold-time.Since(j.began), j.cancel)
 }
 
-// assign adds a partition.
+// assign adds a partition, if it is not there.
 func (c *Consumer) assign(at place, start Start) {
-	if c.cursors[at] != nil {
-		return
+	if c.cursors[at] == nil {
+		c.add(&cursor{place: at, behind: true}, start)
 	}
-	cur := &cursor{place: at, start: start, behind: true}
+}
+
+func (c *Consumer) add(cur *cursor, start Start) {
+	cur.start = start
 	if start.kind == startAt {
 		cur.resolve(Offset(start.number))
 	}
-	c.cursors[at] = cur
+	c.cursors[cur.place] = cur
 	c.order = append(c.order, cur)
+}
+
+// remove forgets a partition and all that was fetched of it.
+func (c *Consumer) remove(cur *cursor) {
+	c.drop(cur)
+	c.setError(cur, nil)
+	cur.gone = true
+	delete(c.cursors, cur.place)
+	c.order = slices.DeleteFunc(c.order, func(other *cursor) bool { return other == cur })
 }
 
 // watchTopics assigns the partitions of Topics, and those that come later.
