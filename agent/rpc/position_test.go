@@ -72,11 +72,11 @@ func TestWhatIsWrongWithOneCommitIsInItsOwnResult(t *testing.T) {
 	large := strings.Repeat("x", 100<<10)
 	var offsets []string
 	cases := []struct{ offset, want string }{
+		{`{"topic":"secret","partition":0,"offset":"0"}`, "permission_denied TOPIC_AUTHORIZATION_FAILED 29"},
 		{`{"topic":"a","partition":0,"offset":"0"}`, ""},
 		{`{"topic":"a","partition":1,"offset":"1"}`, "out_of_range OFFSET_OUT_OF_RANGE 1"},
 		{`{"topic":"a","partition":9,"offset":"0"}`, "not_found UNKNOWN_TOPIC_OR_PARTITION 3"},
 		{`{"topic":"nobody","partition":0,"offset":"0"}`, "not_found UNKNOWN_TOPIC_OR_PARTITION 3"},
-		{`{"topic":"secret","partition":0,"offset":"0"}`, "permission_denied TOPIC_AUTHORIZATION_FAILED 29"},
 		{`{"topic":"a","partition":1,"offset":"0","metadata":"` + large + `"}`, "invalid_argument OFFSET_METADATA_TOO_LARGE 12"},
 		{`{"topic":"a","partition":1}`, "invalid_argument INVALID_REQUEST 42"},
 		{`{"topic":"a","offset":"0"}`, "invalid_argument INVALID_REQUEST 42"},
