@@ -29,13 +29,21 @@ type lagging struct {
 func (l *lagging) Current(context.Context) (metadata.Seq, error) {
 	l.reads++
 	for _, c := range l.behind {
-		if _, err := l.state.Apply(metadata.Position{Seq: l.seq, Epoch: 1, Time: 1}, c); err != nil {
+		if _, err := l.apply(c); err != nil {
 			return 0, err
 		}
 		l.seq++
 	}
 	l.behind = nil
 	return l.seq, nil
+}
+
+func (l *lagging) apply(c metadata.Command) (any, error) {
+	var machine metadata.Machine = l.state
+	if c.Kind >= groups.From {
+		machine = l.groups
+	}
+	return machine.Apply(metadata.Position{Seq: l.seq, Epoch: 1, Time: 1}, c)
 }
 
 func (l *lagging) Propose(_ context.Context, commands []metadata.Command) (shardlog.Receipt, error) {
@@ -49,11 +57,7 @@ func (l *lagging) Propose(_ context.Context, commands []metadata.Command) (shard
 	}
 	r := shardlog.Receipt{Seq: l.seq}
 	for _, c := range commands {
-		var machine metadata.Machine = l.state
-		if c.Kind >= groups.From {
-			machine = l.groups
-		}
-		result, err := machine.Apply(metadata.Position{Seq: l.seq, Epoch: 1, Time: 1}, c)
+		result, err := l.apply(c)
 		if err != nil {
 			return r, err
 		}

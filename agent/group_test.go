@@ -225,6 +225,51 @@ func TestTopicsThatComeAndGrowAreAssigned(t *testing.T) {
 	})
 }
 
+func TestNewsWakesAllThatWaitForTheGroupAndNobodyElse(t *testing.T) {
+	_, l, _ := follower(t)
+	c := newCoordinator(shard{log: l, groups: l.groups})
+	apply := func(command metadata.Command) {
+		if _, err := l.apply(command); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask := func(group string) <-chan struct{} {
+		_, moved, err := c.answer(groups.Heartbeat{Group: group, Member: groups.Member{ID: "m"}}, true)
+		if err != nil || moved == nil {
+			t.Fatalf("a member of group %s with no news: %v", group, err)
+		}
+		return moved
+	}
+	is := func(what string, closed <-chan struct{}, want bool) {
+		t.Helper()
+		select {
+		case <-closed:
+			if !want {
+				t.Errorf("%s: woken", what)
+			}
+		default:
+			if want {
+				t.Errorf("%s: not woken", what)
+			}
+		}
+	}
+	for _, g := range []string{"email", "other"} {
+		apply(groups.Join{Group: g, Member: groups.Member{ID: "m", Subscribed: groups.Subscription{Topics: orders}}}.Command())
+	}
+	first, other := ask("email"), ask("other")
+	is("at first", first, false)
+	apply(groups.Join{Group: "email", Member: groups.Member{ID: "n", Subscribed: groups.Subscription{Topics: orders}}}.Command())
+	second := ask("email") // before wake has come to it
+	is("who waited when the group moved", first, true)
+	is("who came behind that", second, false)
+	apply(groups.Leave{Group: "email", Member: "n"}.Command())
+	is("of another group", other, false)
+	_, none, err := c.answer(groups.Heartbeat{Group: "none", Member: groups.Member{ID: "m"}, Generation: 1}, true)
+	if !errors.Is(err, groups.ReasonUnknownMember) || none != nil || len(c.waiting) != 2 {
+		t.Errorf("a group that is not there: %v; %d are waited for", err, len(c.waiting))
+	}
+}
+
 func TestWrongHeartbeatIsWrongAtOnceThroughEveryAgent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, _, all := three(t)

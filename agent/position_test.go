@@ -111,6 +111,43 @@ func TestCommitsAreRefusedByGroupMemberAndGeneration(t *testing.T) {
 	})
 }
 
+func TestPositionsAreCurrentAndOnlyRefusedBehindACurrentRead(t *testing.T) {
+	a, l, s := follower(t)
+	id := objectlog.UUID{5}
+	l.add(metadata.CreateTopic{ID: id, Name: "orders", Partitions: 1}.Command(), metadata.AddPartitions{Topic: id, To: 1}.Command(),
+		metadata.ActivateTopic{ID: id, Partitions: 1}.Command(), committed(t, s, a.keys, id, 1))
+	place := func(positions ...GroupPosition) []error {
+		l.reads = 0
+		_, errs := a.place(t.Context(), positions)
+		return errs
+	}
+	wantErr(t, "a topic that is not applied here yet", place(GroupPosition{Topic: "orders", Offset: 1})[0], nil)
+	l.add(committed(t, s, a.keys, id, 2))
+	wantErr(t, "the end of the log, not applied here yet", place(GroupPosition{Topic: "orders", Offset: 2})[0], nil)
+	if errs := place(GroupPosition{Topic: "orders", Offset: 1}); errs[0] != nil || l.reads != 0 {
+		t.Errorf("a position that is known to be good: %v after %d current reads", errs[0], l.reads)
+	}
+	wrong := make([]GroupPosition, 1000)
+	for i := range wrong {
+		wrong[i] = GroupPosition{Topic: fmt.Sprint("none-", i)}
+	}
+	wrong[0] = GroupPosition{Topic: "orders", Offset: 3}
+	errs := place(wrong...)
+	wantErr(t, "beyond the log", errs[0], OutOfRange)
+	wantErr(t, "no topic", errs[999], metadata.ReasonUnknownTopic)
+	want(t, "current reads for 1,000 that are wrong", l.reads, 1)
+
+	command := groups.CommitOffsets{Group: "tool", Offsets: []groups.Committed{{TopicPartition: groups.TopicPartition{Topic: id}, Offset: 1}}}
+	l.add(command.Command())
+	running{Agent: a}.wantPositions(t, "tool", "orders", 1)
+	command.Group = "other"
+	l.add(command.Command())
+	list, err := a.Groups(t.Context(), "", 10)
+	if err != nil || len(list) != 2 {
+		t.Errorf("groups that are committed, not all applied here: %d, %v", len(list), err)
+	}
+}
+
 // paced is an agent of one shard that paces its proposals.
 func paced(t *testing.T, s stores, perSecond float64, burst int) running {
 	t.Helper()
