@@ -26,8 +26,9 @@ type groupBoard struct {
 	ticking  sync.WaitGroup
 	// loseAnswer says whether to cut the connection of a commit when it is done; nil: never.
 	loseAnswer func() bool
-	commits    []*splashdamv1.CommitOffsetsRequest // all that came
-	heartbeats []*splashdamv1.HeartbeatRequest     // all that came
+	onCommit   func(*splashdamv1.CommitOffsetsRequest) // when set, sees each that comes
+	commits    []*splashdamv1.CommitOffsetsRequest     // all that came
+	heartbeats []*splashdamv1.HeartbeatRequest         // all that came
 }
 
 // fakeCatalog is the topics of a fake, whose lock is held.
@@ -189,6 +190,9 @@ func (f *fake) CommitOffsets(_ context.Context, req *splashdamv1.CommitOffsetsRe
 	defer f.mu.Unlock()
 	f.startSessions()
 	f.commits = append(f.commits, req)
+	if f.onCommit != nil {
+		f.onCommit(req)
+	}
 	res := &splashdamv1.CommitOffsetsResponse{}
 	c := groups.CommitOffsets{Group: req.GetGroup(), Member: req.GetMember(), Instance: req.GetInstance(), Generation: req.GetGeneration()}
 	for _, o := range req.GetOffsets() {

@@ -292,6 +292,44 @@ func TestManualCommitIsTheOnlyOne(t *testing.T) {
 	}
 }
 
+func TestCommitInAHandlerLeavesTheRecordInHand(t *testing.T) {
+	b := newBench(t, 1)
+	b.fill("matches", 0, 10, 10)
+	cfg := grouped()
+	cfg.Commit = client.CommitManual
+	c := b.consumer(t, cfg)
+	enough := errors.New("enough")
+	err := c.Run(within(t), func(ctx context.Context, r client.Record) error {
+		if r.Offset < 6 {
+			return nil
+		}
+		if err := c.Commit(ctx); err != nil {
+			t.Error(err)
+		}
+		return enough
+	})
+	if got := b.committed("readers", 0); !errors.Is(err, enough) || got != 6 {
+		t.Errorf("%v, committed %d, want 6", err, got)
+	}
+}
+
+func TestPartitionLostBeforeItWasToldOfIsNotToldAsLost(t *testing.T) {
+	b, d := newBench(t, 1), newDiary()
+	c := b.consumer(t, d.kept("one", grouped()))
+	if err := b.until(within(t), func() bool { return b.calls["FetchOffsets"] == 1 }); err != nil {
+		t.Fatal(err)
+	}
+	b.expel("readers")
+	if err := b.until(within(t), func() bool { return b.calls["FetchOffsets"] == 2 }); err != nil {
+		t.Fatal(err)
+	}
+	b.fill("matches", 0, 1, 1)
+	read(t, c, map[client.Partition]client.Offset{}, 1, 1)
+	if lines := d.until(t, func([]string) bool { return true }); !slices.Equal(lines, []string{"one assigned matches/0"}) {
+		t.Errorf("callbacks %v", lines)
+	}
+}
+
 func TestAutomaticCommitKeepsToTheInterval(t *testing.T) {
 	b, d := newBench(t, 1), newDiary()
 	b.fill("matches", 0, 10, 10)
@@ -345,6 +383,7 @@ func TestCommitBeforeHandsOutWhatIsCommittedAndNeverTwice(t *testing.T) {
 }
 
 func TestSlowHandlerKeepsItsSessionUntilTheLimit(t *testing.T) {
+	t.Parallel()
 	b, d := newBench(t, 1), newDiary()
 	b.fill("matches", 0, 2, 1)
 	cfg := d.kept("one", grouped())
@@ -375,6 +414,7 @@ func TestSlowHandlerKeepsItsSessionUntilTheLimit(t *testing.T) {
 }
 
 func TestEachRecordOfRunHasItsOwnTime(t *testing.T) {
+	t.Parallel()
 	b, d := newBench(t, 1), newDiary()
 	b.fill("matches", 0, 5, 5)
 	cfg := d.kept("one", grouped())
@@ -393,6 +433,7 @@ func TestEachRecordOfRunHasItsOwnTime(t *testing.T) {
 }
 
 func TestOutageLosesPartitionsWithTheSessionAndNotBefore(t *testing.T) {
+	t.Parallel()
 	b, d := newBench(t, 1), newDiary()
 	cfg := d.kept("one", grouped())
 	cfg.SessionTimeout = 2 * time.Second
