@@ -23,6 +23,7 @@ type consumeOptions struct {
 	count      int64
 	format     string
 	separator  string
+	member     memberOptions
 }
 
 func newConsume(env *environment) *cobra.Command {
@@ -35,14 +36,36 @@ within a partition. It moves no position: reading changes nothing.
 
 --from is earliest, latest, an offset, a time (RFC 3339), or -N for the last N records of each partition.
 --format is line (the value), key-value, or json: one object a line; key and value are text, or base64 under
-key_base64 and value_base64 when they are not; a null is left out. -o json means --format json.`,
+key_base64 and value_base64 when they are not; a null is left out. -o json means --format json.
+
+With --group it is a member of a consumer group: it shares the partitions with the other members, begins at the group's positions (at --from
+where there is none), and goes on until it is interrupted, or has printed as many records as -n says. What comes and goes is told on stderr:
+"assigned orders/0 orders/2", "revoked ..." when another member gets them, "lost ..." when the session was over. When it ends it leaves, and
+others go on where it was. --commit says when the group's positions move:
+
+  after   when records are printed, every 5 seconds and at the end: after a crash some are printed again (at least once)
+  before  before records are printed: after a crash some are not printed (at most once)
+  manual  never; see splashdam group reset`,
 		Example: `  splashdam consume matches
   splashdam consume matches --follow --from latest -o json
-  splashdam consume matches --from 2026-06-11T19:45:00Z -n 10`,
-		Args: oneArgument("TOPIC"),
+  splashdam consume matches --from 2026-06-11T19:45:00Z -n 10
+  splashdam consume orders --group email
+  splashdam consume --pattern 'orders-.*' --group analytics --instance host-1 --commit before`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if o.member.pattern != "" && len(args) == 0 {
+				return nil
+			}
+			return oneArgument("TOPIC")(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if env.output == "json" && !cmd.Flags().Changed("format") {
 				o.format = "json"
+			}
+			if err := o.checkMember(cmd.Flags().Changed); err != nil {
+				return err
+			}
+			if o.member.group != "" {
+				return env.consumeAsMember(cmd.Context(), args, o)
 			}
 			return env.consume(cmd.Context(), args[0], o)
 		},
@@ -54,6 +77,7 @@ key_base64 and value_base64 when they are not; a null is left out. -o json means
 	f.Int64VarP(&o.count, "count", "n", 0, "stop after so many records; 0: no limit")
 	f.StringVar(&o.format, "format", "line", "line, key-value or json")
 	f.StringVar(&o.separator, "key-separator", ":", "what key-value puts between the two")
+	o.member.addFlags(f)
 	addSettings(cmd, "consume")
 	return cmd
 }
@@ -76,11 +100,7 @@ func (env *environment) consume(ctx context.Context, topic string, o consumeOpti
 	if err != nil {
 		return err
 	}
-	p := newProgress("consumed")
-	stop := func() {}
-	if !isTerminal(env.out) { // else the records themselves are the progress
-		stop = p.show(ctx, env.err)
-	}
+	p, stop := env.showConsumed(ctx)
 	defer stop()
 	out := bufio.NewWriterSize(env.out, 1<<18)
 	limit := o.count
@@ -97,6 +117,15 @@ func (env *environment) consume(ctx context.Context, topic string, o consumeOpti
 		return true, out.Flush()
 	})
 	return firstError(err, out.Flush())
+}
+
+// showConsumed counts what is consumed, and shows it unless the records themselves are on the terminal.
+func (env *environment) showConsumed(ctx context.Context) (p *progress, stop func()) {
+	p = newProgress("consumed")
+	if isTerminal(env.out) {
+		return p, func() {}
+	}
+	return p, p.show(ctx, env.err)
 }
 
 // span is what is to be read of one partition, [next, end).
