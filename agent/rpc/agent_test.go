@@ -202,8 +202,19 @@ func TestTheAgentSharesATopicAmongMembersAndRemembersTheirPositions(t *testing.T
 	if decode(t, answer, &group); group.Group.State != "GROUP_STATE_STABLE" || len(group.Group.Members) != 2 || !strings.Contains(answer, `"coordinator":"`) || !strings.Contains(answer, `"host":"127.0.0.1"`) {
 		t.Errorf("got %s, want two members, stable", answer)
 	}
+	if _, answer := w.post("GroupService/ListGroups", `{}`); answer != `{"groups":[{"group":"email","state":"GROUP_STATE_STABLE","members":2,"generation":"`+carriedOut["m1"].Generation+`"}]}` {
+		t.Errorf("got %s, want the group", answer)
+	}
+}
+
+func TestTheAgentResetsAndDeletesAGroupOnceItsMembersHaveLeft(t *testing.T) {
+	w, _ := overAgent(t)
+	w.post("TopicService/CreateTopic", `{"topic":{"name":"orders","partitions":2}}`)
+	w.post("LogService/Produce", `{"batches":[{"topic":"orders","partition":0,"records":{"records":[{},{},{}]}},{"topic":"orders","partition":1,"records":{"records":[{}]}}]}`)
+	for _, m := range []string{"m1", "m2"} {
+		w.post("GroupService/Heartbeat", `{"group":"email","member":"`+m+`","topics":["orders"]}`)
+	}
 	for _, c := range []struct{ procedure, body, want string }{
-		{"ListGroups", `{}`, `{"groups":[{"group":"email","state":"GROUP_STATE_STABLE","members":2,"generation":"` + carriedOut["m1"].Generation + `"}]}`},
 		{"ResetOffsets", `{"group":"email","topic":"orders","start":{"point":"EARLIEST"}}`, `"reason":"NON_EMPTY_GROUP"`},
 		{"DeleteGroup", `{"group":"email"}`, `"reason":"NON_EMPTY_GROUP"`},
 		{"Heartbeat", `{"group":"email","member":"m1","leave":true}`, `{}`},
