@@ -282,5 +282,7 @@ func benchmarkAssign(b *testing.B, members, topicsN, partitions int) {
 	}
 }
 
-func BenchmarkAssign100MembersTo1000Partitions(b *testing.B)    { benchmarkAssign(b, 100, 10, 1_000) }
-func BenchmarkAssign10000MembersTo10000Partitions(b *testing.B) { benchmarkAssign(b, 10_000, 10, 10_000) }
+func BenchmarkAssign100MembersTo1000Partitions(b *testing.B) { benchmarkAssign(b, 100, 10, 1_000) }
+func BenchmarkAssign10000MembersTo10000Partitions(b *testing.B) {
+	benchmarkAssign(b, 10_000, 10, 10_000)
+}
