@@ -188,6 +188,36 @@ func TestLeaderThatCannotRenewItsLeaseAnswersNoHeartbeat(t *testing.T) {
 	})
 }
 
+func TestSessionsStandStillWhileTheTableIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStores()
+		a := start(t, s, testConfig())
+		a.topic(t, "orders", 1)
+		h := groups.Heartbeat{Group: "email", Member: groups.Member{ID: "m", Session: 6 * time.Second, Subscribed: groups.Subscription{Topics: orders}}}
+		beat := func(what string) {
+			t.Helper()
+			answer, err := a.Heartbeat(t.Context(), h, 0)
+			if err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			h.Generation = answer.Generation
+		}
+		beat("at first")
+		<-time.After(time.Second) // it has its first generation
+		beat("before the outage")
+		s.failTable(func(metamem.Request) metamem.Fault { return metamem.FailBefore })
+		<-time.After(time.Minute)
+		s.heal()
+		c := a.coordinators[groups.ShardOf("email", 2)]
+		eventually(t, 10*time.Second, "the lease is renewed", func() bool { return c.leading() != 0 })
+		<-time.After(time.Second) // the member comes back a little later
+		beat("behind the outage")
+		<-time.After(7 * time.Second)
+		_, err := a.Heartbeat(t.Context(), h, 0)
+		wantErr(t, "when it was silent for its session", err, groups.ReasonUnknownMember)
+	})
+}
+
 func TestDeadMembersPartitionsMoveWithinItsSessionAndASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, _, all := three(t)

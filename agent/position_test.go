@@ -13,6 +13,7 @@ import (
 	"github.com/splashdam/splashdam/groups"
 	"github.com/splashdam/splashdam/metadata"
 	metamem "github.com/splashdam/splashdam/metadata/mem"
+	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
 )
 
@@ -263,6 +264,36 @@ func TestCommitThatMayBeAppendedIsUnknownAndOneThatIsNotIsNone(t *testing.T) {
 		a.wantPositions(t, "one", "orders", 3)
 		a.wantPositions(t, "two", "orders", objectlog.NoOffset) // nor later: its caller may have moved on
 	})
+}
+
+func TestCommitIsProposedUntilALeaderIsMetAndThenOnlyOnce(t *testing.T) {
+	for _, c := range []struct {
+		outcomes  []error
+		want      error
+		proposals int
+	}{
+		{nil, nil, 1},
+		{[]error{shardlog.ErrNotLeader, shardlog.ErrNotLeader}, nil, 3},
+		{[]error{shardlog.ErrUnknown}, OutcomeUnknown, 1},
+		{[]error{shardlog.ErrNotLeader, shardlog.ErrUnknown}, OutcomeUnknown, 2},
+		{[]error{shardlog.ErrHalted}, OutcomeUnknown, 1},
+		{[]error{errors.Join(shardlog.ErrNotLeader, shardlog.ErrHalted)}, Unavailable, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := &lagging{groups: groups.NewState(), outcomes: c.outcomes}
+			committer := newCommitter(testConfig().withDefaults(), l)
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			go func() { _ = committer.run(ctx) }()
+			_, err := committer.commit(t.Context(), groups.CommitOffsets{Group: "tool"}.Command())
+			what := fmt.Sprint("outcomes ", c.outcomes)
+			wantErr(t, what, err, c.want)
+			if c.want == OutcomeUnknown && errors.Is(err, Unavailable) {
+				t.Errorf("%s: said to have failed: %v", what, err)
+			}
+			want(t, "proposals with "+what, l.proposals, c.proposals)
+		})
+	}
 }
 
 func TestCommitsBeyondWhatCanWaitAreRefusedAsBusy(t *testing.T) {
