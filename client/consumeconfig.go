@@ -67,8 +67,8 @@ type ConsumerConfig struct {
 	CommitInterval time.Duration
 	// OnAssigned is called with partitions that are this member's from now on, before they are read: Seek may move them.
 	//
-	// The three callbacks run one at a time, in the order of what they tell, within Poll, Run or Close, never while a handler of Run works and never
-	// between two Polls. All methods but Poll, Run and Close may be called from them. Their contexts end after 10 s, and OnRevoked's when its
+	// The three callbacks run one at a time, in the order of what they tell, within Poll, Run or Close: not while a handler of Run works, and between two
+	// Polls only when another goroutine calls Close. All methods but Poll, Run and Close may be called from them. Their contexts end after 10 s, and OnRevoked's when its
 	// partitions are lost; no partition waits for another one's callback to be committed.
 	OnAssigned func(ctx context.Context, partitions []TopicPartitions)
 	// OnRevoked is called with partitions that go to another member, or on Close. They are still this member's: CommitOffsets and Commit work. With CommitAfter
