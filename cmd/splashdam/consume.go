@@ -40,8 +40,8 @@ key_base64 and value_base64 when they are not; a null is left out. -o json means
 
 With --group it is a member of a consumer group: it shares the partitions with the other members, begins at the group's positions (at --from
 where there is none), and goes on until it is interrupted, or has printed as many records as -n says. What comes and goes is told on stderr:
-"assigned orders/0 orders/2", "revoked ..." when another member gets them, "lost ..." when the session was over. When it ends it leaves, and
-others go on where it was. --commit says when the group's positions move:
+"assigned orders/0 orders/2 (generation 7)", "revoked ..." when another member gets them, "lost ..." when the session was over; JSON has the
+generation, too. When it ends it leaves, and others go on where it was. --commit says when the group's positions move:
 
   after   when records are printed, every 5 seconds and at the end: after a crash some are printed again (at least once)
   before  before records are printed: after a crash some are not printed (at most once)
@@ -106,7 +106,7 @@ func (env *environment) consume(ctx context.Context, topic string, o consumeOpti
 	limit := o.count
 	err = readSpans(ctx, c, topic, spans, o.follow, env.config.Timeout, func(records []client.Record) (more bool, err error) {
 		for i := range records {
-			if err := write(out, &records[i]); err != nil {
+			if err := write(out, &records[i], 0); err != nil {
 				return false, err
 			}
 			p.add(1, int64(len(records[i].Key)+len(records[i].Value)))
@@ -238,26 +238,28 @@ func parseTime(s string) (client.Start, error) {
 	return client.Since(t), nil
 }
 
-// writer answers how one record is printed.
-func (o consumeOptions) writer() (func(*bufio.Writer, *client.Record) error, error) {
+// writer answers how one record is printed, which a member of a group read in a generation; 0: in none.
+func (o consumeOptions) writer() (func(w *bufio.Writer, r *client.Record, generation int64) error, error) {
 	switch o.format {
 	case "line":
-		return func(w *bufio.Writer, r *client.Record) error {
+		return func(w *bufio.Writer, r *client.Record, _ int64) error {
 			w.Write(r.Value)
 			return w.WriteByte('\n')
 		}, nil
 	case "key-value":
-		return func(w *bufio.Writer, r *client.Record) error {
+		return func(w *bufio.Writer, r *client.Record, _ int64) error {
 			w.Write(r.Key)
 			w.WriteString(o.separator)
 			w.Write(r.Value)
 			return w.WriteByte('\n')
 		}, nil
 	case "json":
-		return func(w *bufio.Writer, r *client.Record) error {
+		return func(w *bufio.Writer, r *client.Record, generation int64) error {
 			encoder := json.NewEncoder(w)
 			encoder.SetEscapeHTML(false)
-			return encoder.Encode(viewRecord(r))
+			view := viewRecord(r)
+			view.Generation = generation
+			return encoder.Encode(view)
 		}, nil
 	}
 	return nil, usageError("consume: --format %q: want line, key-value or json", o.format)
@@ -274,6 +276,7 @@ type recordView struct {
 	Value       *string      `json:"value,omitempty"`
 	ValueBase64 []byte       `json:"value_base64,omitempty"`
 	Headers     []headerView `json:"headers,omitempty"`
+	Generation  int64        `json:"generation,omitempty"` // of the group, in which the partition is this member's
 }
 
 type headerView struct {

@@ -79,13 +79,16 @@ func (env *environment) consumeAsMember(ctx context.Context, topics []string, o 
 	if err != nil {
 		return err
 	}
-	cfg, err := o.memberConfig(topics, env.tellPartitions)
+	var consumer *client.Consumer // set before it polls
+	cfg, err := o.memberConfig(topics, func(what string, partitions []client.TopicPartitions) {
+		at := partitions[0]
+		env.tellPartitions(what, partitions, consumer.Generation(at.Topic, at.Partitions[0]))
+	})
 	if err != nil {
 		return err
 	}
 	return env.withClient(func(c *client.Client) error {
-		consumer, err := c.NewConsumer(cfg)
-		if err != nil {
+		if consumer, err = c.NewConsumer(cfg); err != nil {
 			return err
 		}
 		defer consumer.Close()
@@ -97,8 +100,10 @@ func (env *environment) consumeAsMember(ctx context.Context, topics []string, o 
 			if err != nil {
 				return env.endMember(ctx, consumer, o.member, err)
 			}
+			// Asked behind Poll it may be a later one; a partition that was lost by then has none.
+			generation := consumer.Generation(records[0].Topic, records[0].Partition)
 			for i := range records {
-				if err := write(out, &records[i]); err != nil {
+				if err := write(out, &records[i], generation); err != nil {
 					return err
 				}
 				p.add(1, int64(len(records[i].Key)+len(records[i].Value)))
@@ -159,8 +164,8 @@ func pollFailure(m memberOptions, err error) error {
 	return e
 }
 
-// tellPartitions says in a line which partitions came or went.
-func (env *environment) tellPartitions(what string, partitions []client.TopicPartitions) {
+// tellPartitions says in a line which partitions came or went, and in which generation they are this member's; 0: in none.
+func (env *environment) tellPartitions(what string, partitions []client.TopicPartitions, generation int64) {
 	var line strings.Builder
 	if isTerminal(env.err) {
 		line.WriteString("\r\x1b[K") // over the progress
@@ -170,6 +175,9 @@ func (env *environment) tellPartitions(what string, partitions []client.TopicPar
 		for _, p := range t.Partitions {
 			fmt.Fprintf(&line, " %s/%d", t.Topic, p)
 		}
+	}
+	if generation != 0 {
+		fmt.Fprintf(&line, " (generation %d)", generation)
 	}
 	fmt.Fprintln(env.err, line.String())
 }

@@ -101,6 +101,17 @@ func (c consuming) prints(t *testing.T, n int) []string {
 	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 }
 
+// generationOf is that of the first line that begins so.
+func generationOf(t *testing.T, text, beginning string) (generation int64) {
+	t.Helper()
+	lines := strings.Split(text, "\n")
+	line := lines[slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, beginning) })]
+	if _, err := fmt.Sscanf(line[strings.Index(line, "("):], "(generation %d)", &generation); err != nil {
+		t.Errorf("%q: %v", line, err)
+	}
+	return generation
+}
+
 // startFilled is, for a test that runs beside others, an agent with the topic orders of two partitions, in each 10 records.
 func startFilled(t *testing.T) (at string) {
 	t.Helper()
@@ -126,8 +137,8 @@ func lagAt(t *testing.T, at, group string) (l groupLag) {
 func TestMembersOfAGroupShareATopicAndTheLastOneLeavesNothingUncommitted(t *testing.T) {
 	at := startFilled(t)
 	first := consumes(t, at, "orders", "--group", "email", "-o", "json")
-	first.says(t, "assigned orders/0 orders/1")
-	if got := first.prints(t, 20); len(got) != 20 || !strings.HasPrefix(got[0], `{"topic":"orders","partition":`) {
+	first.says(t, "assigned orders/0 orders/1 (generation 1)")
+	if got := first.prints(t, 20); len(got) != 20 || !strings.HasPrefix(got[0], `{"topic":"orders","partition":`) || !strings.HasSuffix(got[0], `,"generation":1}`) {
 		t.Errorf("got %s", got)
 	}
 	second := consumes(t, at, "orders", "--group", "email")
@@ -140,6 +151,9 @@ func TestMembersOfAGroupShareATopicAndTheLastOneLeavesNothingUncommitted(t *test
 	second.end(t, exitInterrupted)
 	if text := second.err.String(); !strings.Contains(text, "\nrevoked orders/") {
 		t.Errorf("at its end it said %q", text)
+	}
+	if was, is := generationOf(t, first.err.String(), "revoked "), generationOf(t, second.err.String(), "assigned "); is <= was {
+		t.Errorf("a partition went in generation %d, and came in %d", was, is)
 	}
 	first.err.await(t, "second assignment", func(text string) bool { return strings.Count(text, "assigned ") == 2 })
 	first.interrupt()
