@@ -57,6 +57,30 @@ func quickStartWorks(t *testing.T, s stack) {
 	}
 }
 
+var groupBlock = regexp.MustCompile("(?s)<!-- run with groups -->\n```sh\n(.*?)```")
+
+func TestGroupsOfTheReadmeGetEveryOrder(t *testing.T) {
+	onEachStack(t, func(t *testing.T, s stack) {
+		text, err := os.ReadFile(filepath.Join(repository, "README.md"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		block := groupBlock.FindStringSubmatch(string(text))
+		if block == nil {
+			t.Fatal("README.md has no block with groups that is marked to be run")
+		}
+		out := runShell(t, s.start(t, ""), t.TempDir(), block[1])
+		// By email twice, and by inventory all but one.
+		n := 0
+		for _, item := range []string{"boots", "ball", "scarf"} {
+			n += strings.Count(out, item+"\n")
+		}
+		if n != 8 {
+			t.Errorf("%d orders, want 8:\n%s", n, out)
+		}
+	})
+}
+
 // runShell executes a block as a user would who has the binary in the PATH; only the port is ours.
 func runShell(t *testing.T, b *broker, folder, block string) string {
 	t.Helper()
