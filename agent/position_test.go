@@ -174,7 +174,7 @@ func TestCommitsOfManyGroupsAtOnceAreFewEntries(t *testing.T) {
 		want(t, "entries of a lone commit", a.applied(0)-before, 1)
 		want(t, "puts of a lone commit", s.table.Count(metamem.OpPut)-puts, 1)
 		before = a.applied(0)
-		const rounds = 10
+		const rounds = 3
 		var all sync.WaitGroup
 		for i := range 1000 { // each commits every 500 ms
 			all.Go(func() {
