@@ -16,11 +16,13 @@ import (
 const (
 	// workEvery and commitEvery are about how often a consumer processes records and commits.
 	workEvery   = 300 * time.Millisecond
-	commitEvery = 3 * time.Second
+	commitEvery = 4 * time.Second
 	// workOnce is how many records of a partition it processes at once, at most.
 	workOnce = 8
 	// commitTimeout is how long it waits for a commit.
 	commitTimeout = 600 * time.Millisecond
+	// stragglers are the calls that are late in the best of times, while consumers come and go.
+	stragglers = 0.04
 	// consumerRetry is how long it waits after a failure.
 	consumerRetry = 100 * time.Millisecond
 )
@@ -41,7 +43,7 @@ type consumer struct {
 	dead        bool // or ended
 	leaving     bool
 	pausedUntil time.Duration
-	asked       *node // last
+	asked       *node // by the last heartbeat
 }
 
 // stint is a time in which a member works on one partition.
@@ -131,22 +133,19 @@ func (c *consumer) wakeAt(at time.Duration) {
 	})
 }
 
-// call takes a call to an agent, as a balancer picks one, another than the last if elsewhere. land happens there when the call arrives, maybe
-// twice, maybe late, maybe never; what it replies happens to the consumer, or never. nobody: no agent takes calls.
-func (c *consumer) call(elsewhere bool, land func(n *node, reply func(func())), nobody func()) {
+// call takes a call to an agent, as a balancer picks one. land happens there when the call arrives, maybe twice, maybe late, maybe never; what it
+// replies happens to the consumer, or never. nobody: no agent takes calls.
+func (c *consumer) call(n *node, land func(n *node, reply func(func())), nobody func()) {
 	w := c.w
-	n := w.someone(c.rng)
-	for range 3 {
-		if elsewhere && n == c.asked {
-			n = w.someone(c.rng)
-		}
-	}
-	if n == nil || n.pausedUntil > w.now { // a balancer does not choose it, or its connection fails
+	if n == nil {
 		c.to(consumerRetry, nobody)
 		return
 	}
-	c.asked = n
-	gone, twice, late := w.chance(w.noise.loss), w.chance(w.noise.twice), w.chance(w.noise.late)
+	straggles := w.noise.late
+	if !w.check.groups.steady && w.now < w.opt.Span {
+		straggles = max(straggles, stragglers)
+	}
+	gone, twice, late := w.chance(w.noise.loss), w.chance(w.noise.twice), w.chance(straggles)
 	if gone {
 		return
 	}
@@ -180,7 +179,12 @@ func (c *consumer) send(e member.Send) {
 	}
 	slices.SortFunc(h.Owned, groups.TopicPartition.Compare)
 	again := func() { c.step(member.Failed{Request: e.Request, Kind: member.Retry, After: consumerRetry}) }
-	c.call(e.Elsewhere, func(n *node, reply func(func())) {
+	to := w.someone(c.rng)
+	for tries := 0; e.Elsewhere && to == c.asked && tries < places*places; tries++ {
+		to = w.someone(c.rng)
+	}
+	c.asked = to
+	c.call(to, func(n *node, reply func(func())) {
 		n.heartbeat(h, e.Wait, func(a groups.Assignment, err error) { reply(func() { c.answered(e.Request, a, err) }) })
 	}, again)
 }
@@ -219,7 +223,7 @@ func (c *consumer) begin(l log) {
 }
 
 func (c *consumer) fetch(st *stint) {
-	p, asked := c.w.partitionOf(st.log), false
+	w, p, asked := c.w, c.w.partitionOf(st.log), false
 	again := func() {
 		if !asked && !st.over {
 			asked = true
@@ -227,7 +231,7 @@ func (c *consumer) fetch(st *stint) {
 		}
 	}
 	c.to(commitTimeout, again)
-	c.call(false, func(n *node, reply func(func())) {
+	c.call(w.someone(c.rng), func(n *node, reply func(func())) {
 		n.position(c.seat.group, p, func(o objectlog.Offset) {
 			reply(func() {
 				if asked = true; !st.over && !st.begun {
@@ -338,7 +342,7 @@ func (c *consumer) commit(all []*stint, done func()) bool {
 	for _, st := range of {
 		command.Offsets = append(command.Offsets, groups.Committed{TopicPartition: w.partitionOf(st.log), Offset: st.next, Epoch: -1, Metadata: strconv.Itoa(st.number)})
 	}
-	c.call(false, func(n *node, reply func(func())) {
+	c.call(w.someone(c.rng), func(n *node, reply func(func())) {
 		n.commitOffsets(command, func(r *groups.Result) {
 			reply(func() {
 				if r != nil {

@@ -23,7 +23,7 @@ type seat struct {
 }
 
 // crowd is how many consumers the groups have.
-var crowd = [2]int{3, 2}
+var crowd = [2]int{2, 2}
 
 // groupNames are of one group in each shard.
 func (w *world) groupNames() []string {
@@ -45,6 +45,9 @@ func (w *world) consumers() {
 	w.check.groups.steady = steady
 	for i, name := range w.groupNames() {
 		session := between(w.choices, time.Second, 3*time.Second).Truncate(time.Millisecond) // as it travels
+		if steady {                                                                          // a leader that stood still counts up to a second of it as silence
+			session += 500 * time.Millisecond
+		}
 		for range crowd[i%len(crowd)] {
 			s := &seat{w: w, number: len(w.seats) + 1, group: name, session: session, rng: rand.New(rand.NewPCG(w.choices.Uint64(), uint64(i)))}
 			if s.rng.IntN(3) == 0 {
@@ -76,7 +79,7 @@ func (s *seat) subscribe() {
 }
 
 func (s *seat) schedule() {
-	s.w.after(between(s.rng, time.Second, 5*time.Second), func() {
+	s.w.after(between(s.rng, time.Second, 6*time.Second), func() {
 		if s.w.now < s.w.opt.Span {
 			s.fate()
 			s.schedule()

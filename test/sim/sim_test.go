@@ -71,6 +71,12 @@ func TestShardsAreLedAgainInTime(t *testing.T) {
 	}
 }
 
+// TestPausesOfTheLeaderEndNoSessions: the leader stands still for up to 20 leases, while all else is well. Crashes, hand-offs and outages of the
+// table, in the tests above, end none either.
+func TestPausesOfTheLeaderEndNoSessions(t *testing.T) {
+	runAll(t, Options{Alone: "pause"}, *seedsFlag/2+1)
+}
+
 // runAll runs seeds on all processors and explains the first that fails.
 func runAll(t *testing.T, opt Options, seeds uint64) (Stats, int) {
 	t.Helper()
