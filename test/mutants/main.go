@@ -4,6 +4,7 @@
 //
 //	go run ./test/mutants          all of them
 //	go run ./test/mutants H1 H10   those whose hole or name begins so
+//	go run ./test/mutants -one-in 3   a third of them, another one each day
 //
 // It exits 1 when a mutant survives or no longer applies.
 package main
@@ -33,6 +34,7 @@ type edit []string
 
 func main() {
 	list := flag.Bool("list", false, "print the mutants and stop")
+	oneIn := flag.Int("one-in", 1, "only one in so many, others each day: all of them take longer than continuous integration has")
 	flag.Parse()
 	root, err := moduleRoot()
 	if err != nil {
@@ -40,8 +42,8 @@ func main() {
 		os.Exit(2)
 	}
 	bad, sound := 0, map[string]bool{}
-	for _, m := range mutants {
-		if !wanted(m, flag.Args()) {
+	for i, m := range mutants {
+		if !wanted(m, flag.Args()) || (i+time.Now().YearDay())%max(1, *oneIn) != 0 {
 			continue
 		}
 		if *list {

@@ -13,6 +13,8 @@ const (
 	leadership = "./agent/lead"
 	routing    = "./agent -run Stranger"
 	joining    = "./agent -run Open|Prefix|Cluster|Making"
+	consuming  = "./groups"
+	driving    = "./agent -run CannotRenew|StandStill|OlderThanItsOwn|CommitThatMay|CommitsThatWait|Forgotten|PositionsAreCurrent"
 	kills      = "./test/e2e -run Kills -records 20000"
 )
 
@@ -178,4 +180,38 @@ func (b *Bucket) putNow(name string, body []byte, t trailer) error {
 		{"case own != c.Mark:", "case own != c.Mark && false:"}}, joining},
 	{"C5", "an agent goes on with a making that was cut off", "agent/join.go", []edit{
 		{"\tif j.cfg.JoinOnly {\n\t\treturn c, false, fmt.Errorf(", "\tif j.cfg.JoinOnly && false {\n\t\treturn c, false, fmt.Errorf("}}, joining},
+	// Consumer groups.
+	{"G1", "an offset is committed without a look at the generation", "groups/state.go", []edit{
+		{"g.Slots[i].Owner == member && g.Slots[i].Since <= generation && generation <= g.Generation", "g.Slots[i].Owner == member"},
+	}, consuming},
+	{"G2", "a partition is handed over before its owner lets go", "groups/member.go", []edit{
+		{"if s.Owner == \"\" && target != \"\" {", "if s.Owner != target && target != \"\" {"},
+	}, consuming},
+	{"G3", "sessions are kept over a change of the leader", "groups/coordinator.go", []edit{
+		{"\t\tc.epoch, c.last = epoch, 0\n\t\tclear(c.watched)\n", "\t\tc.epoch, c.last = epoch, 0\n"},
+	}, consuming},
+	{"G4", "what a member said of an earlier assignment releases", "groups/member.go", []edit{
+		{"\tif c.Generation != g.Generation {", "\tif c.Generation > g.Generation {"},
+	}, consuming},
+	{"G5", "a static member's next life begins no generation", "groups/member.go", []edit{
+		{"\tg.Version++\n\tg.Generation++\n\tfor i", "\tg.Version++\n\tfor i"},
+	}, consuming},
+	{"G6", "a leader that stood still has watched sessions meanwhile", "groups/coordinator.go", []edit{
+		{"min(now-c.last, tickMax)", "now - c.last"},
+	}, consuming},
+	{"G7", "a leader without a lease answers heartbeats", "agent/coordinate.go", []edit{
+		{" && s.Renewed && s.Fault == nil", " && s.Fault == nil"},
+	}, driving},
+	{"G8", "a commit whose outcome is unknown is said to have failed", "agent/committer.go", []edit{
+		{"return groups.Result{}, because(OutcomeUnknown, ctx.Err())", "return groups.Result{}, because(Unavailable, ctx.Err())"},
+	}, driving},
+	{"G9", "commits that are held are not decided before the agent is gone", "agent/agent.go", []edit{
+		{"\t\theld.Go(func() { c.drain(draining) })\n", "\t\t_ = c\n"},
+	}, driving},
+	{"G10", "a commit that its caller gave up lands behind a newer one", "agent/committer.go", []edit{
+		{"\t\tif call.state == commitGone {\n\t\t\tc.held.Done()\n\t\t\tcontinue\n\t\t}\n", ""},
+	}, driving},
+	{"G11", "a deleted topic's positions stay", "agent/settle.go", []edit{
+		{", groups.DropTopic{Topic: t.ID}.Command()", ", groups.DropTopic{}.Command()"},
+	}, driving},
 }
