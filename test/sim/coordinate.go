@@ -13,7 +13,7 @@ import (
 
 const (
 	// sessionTick is how often an agent looks at the sessions that it keeps, by its own clock.
-	sessionTick = 100 * time.Millisecond
+	sessionTick = 200 * time.Millisecond
 	// beatPatience is how long an agent looks for the leader that keeps a member's session, beyond what the member waits for news.
 	beatPatience = time.Second
 )

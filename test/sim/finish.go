@@ -23,7 +23,7 @@ func (w *world) finish() {
 		}
 		return max(w.healed, w.changed[groups.ShardOf(group, w.set.shards)]) + session*5/4 + settleTime
 	}
-	waiting := w.groupNames()
+	waiting := slices.Clone(w.groups)
 	var look func()
 	look = func() {
 		waiting = slices.DeleteFunc(waiting, w.atRest)
@@ -105,7 +105,7 @@ func (w *world) last() {
 			}
 		}
 	}
-	for i, group := range w.groupNames() {
+	for i, group := range w.groups {
 		s := &seat{w: w, number: 100 + i, group: group, session: time.Second, rng: w.seats[i].rng, subscribed: groups.Subscription{Pattern: ".*"}}
 		w.lasts = append(w.lasts, s)
 		s.start()

@@ -22,9 +22,6 @@ type seat struct {
 	now        *consumer // the newest run
 }
 
-// crowd is how many consumers the groups have.
-var crowd = [2]int{2, 2}
-
 // groupNames are of one group in each shard.
 func (w *world) groupNames() []string {
 	var names []string
@@ -43,12 +40,17 @@ func (w *world) groupNames() []string {
 func (w *world) consumers() {
 	steady := w.opt.Alone != ""
 	w.check.groups.steady = steady
-	for i, name := range w.groupNames() {
+	w.groups = w.groupNames()
+	crowd := 2
+	if i := w.choices.IntN(2 * len(w.groups)); i < len(w.groups) { // a group alone
+		w.groups, crowd = w.groups[i:i+1], 3
+	}
+	for i, name := range w.groups {
 		session := between(w.choices, time.Second, 3*time.Second).Truncate(time.Millisecond) // as it travels
 		if steady {                                                                          // a leader that stood still counts up to a second of it as silence
 			session += 500 * time.Millisecond
 		}
-		for range crowd[i%len(crowd)] {
+		for range crowd {
 			s := &seat{w: w, number: len(w.seats) + 1, group: name, session: session, rng: rand.New(rand.NewPCG(w.choices.Uint64(), uint64(i)))}
 			if s.rng.IntN(3) == 0 {
 				s.instance = "instance-" + string(rune('0'+s.number))

@@ -50,6 +50,7 @@ type world struct {
 	check    *checker
 	who      []*producer
 	topic    []topic
+	groups   []string // names
 	seats    []*seat
 	lasts    []*seat         // of the members that read to the end when all is over
 	healed   time.Duration   // when the faults ended
