@@ -27,9 +27,10 @@ type consuming struct {
 
 // printed is one record that a process printed.
 type printed struct {
-	Partition int
-	Offset    int64
-	Value     string
+	Partition  int
+	Offset     int64
+	Generation int64
+	Value      string
 }
 
 // consumeAs starts a process that consumes as a member of a group.
@@ -223,7 +224,7 @@ func TestWorldCupIsSharedByAGroupAndOutlivesAConsumer(t *testing.T) {
 	})
 }
 
-// checkEvents: all were processed, each by one member. All that was printed before the kill was committed, so nothing comes twice.
+// checkEvents: all were processed, each by one member, and no partition by two in one generation. All that was printed before the kill was committed, so nothing comes twice.
 func checkEvents(t *testing.T, all []*consuming, events int) {
 	t.Helper()
 	// What is committed was printed, but may not have been read here yet.
@@ -232,6 +233,21 @@ func checkEvents(t *testing.T, all []*consuming, events int) {
 	for i := range events {
 		if n := counts[fmt.Sprint(i)]; n != 1 {
 			t.Errorf("event %d was processed %d times", i, n)
+		}
+	}
+	type tenure struct {
+		partition  int
+		generation int64
+	}
+	owners := map[tenure]string{}
+	for _, c := range all {
+		for _, p := range c.records() {
+			at := tenure{p.Partition, p.Generation}
+			if owner := owners[at]; p.Generation == 0 || owner != "" && owner != c.name {
+				t.Errorf("partition %d in generation %d: processed by %s and by %s", p.Partition, p.Generation, owner, c.name)
+				return
+			}
+			owners[at] = c.name
 		}
 	}
 	next := map[int]int64{} // by partition: resumed where the one before ended, in order
@@ -261,10 +277,12 @@ func TestRollingRestartOfAGroupLosesAndDoublesNoOrder(t *testing.T) {
 	t.Parallel()
 	agents, b := realStack(t).startSeveral(t)
 	b.mustRun(nil, "topic", "create", "orders", "--partitions", "6")
+	lives := 0
 	start := func(group string, i int, args ...string) *consuming {
+		lives++
 		args = append(args, "--session-timeout", "20s")
 		// At any of the agents: one group, wherever its members are.
-		return agents[i%several].consumeAs(fmt.Sprintf("%s %d", group, i), "orders", group, args...)
+		return agents[i%several].consumeAs(fmt.Sprintf("%s %d, life %d", group, i, lives), "orders", group, args...)
 	}
 	var email []*consuming
 	running := make([]*consuming, 3)
