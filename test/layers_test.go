@@ -80,7 +80,7 @@ var layers = map[string]row{
 	"localstack/localstacktest": {may: []string{"localstack"}},
 	"localstack/stack":          {may: []string{"localstack"}},
 
-	"cmd/splashdam": {may: []string{"agent", "agent/peer", "agent/rpc", "client", "metadata/...", "objectlog/..."}, exports: unlimited},
+	"cmd/splashdam": {may: []string{"agent", "agent/peer", "agent/rpc", "client", "groups", "metadata/...", "objectlog/..."}, exports: unlimited},
 
 	"test":     {may: []string{anything}},
 	"test/...": {may: []string{anything}},

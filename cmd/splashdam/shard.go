@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/splashdam/splashdam/groups"
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
@@ -132,7 +133,7 @@ func commandsText(commands []commandView) string {
 	return strings.Join(words, ", ")
 }
 
-// commandNames are the commands of the state machine by their kinds. A commit comes as one of two kinds: with its rows, or with where they are.
+// commandNames are the commands of both machines by their kinds. A commit comes as one of two kinds: with its rows, or with where they are.
 var commandNames = map[metadata.Kind]string{
 	metadata.CreateTopic{}.Command().Kind:     "create topic",
 	metadata.AlterTopic{}.Command().Kind:      "alter topic",
@@ -148,4 +149,13 @@ var commandNames = map[metadata.Kind]string{
 	metadata.RetireBoots{}.Command().Kind:     "retire boots",
 	metadata.Trim{}.Command().Kind:            "trim",
 	metadata.ExpireProducers{}.Command().Kind: "expire producers",
+
+	groups.Join{}.Command().Kind:          "join group",
+	groups.Leave{}.Command().Kind:         "leave group",
+	groups.Assign{}.Command().Kind:        "assign partitions",
+	groups.Release{}.Command().Kind:       "release partitions",
+	groups.CommitOffsets{}.Command().Kind: "commit offsets",
+	groups.DeleteGroup{}.Command().Kind:   "delete group",
+	groups.DropTopic{}.Command().Kind:     "drop topic from groups",
+	groups.Expire{}.Command().Kind:        "expire groups",
 }
