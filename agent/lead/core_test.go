@@ -302,6 +302,21 @@ func TestLeaderWhosePingFailsIsPingedAtOnceAndThenLess(t *testing.T) {
 	s.want("then", s.pass(1), Ping{}, Ping{boot(3)})
 }
 
+func TestRefusalsOfLongAgoDeposeNobody(t *testing.T) {
+	s := enter(t, 1)
+	s.step(leading(3, 5)) // not listed: the own list is late
+	s.moved(shardlog.RoleFollowing, 5, boot(3))
+	s.step(StreamEnded{Boot: boot(3)})
+	s.step(Failed{Boot: boot(3), Refused: true})
+	s.pass(20 * ms)
+	s.step(Failed{Boot: boot(3), Refused: true})
+	s.pass(2 * lease) // it stood still, or was cut off
+	h := leading(3, 5)
+	h.Unasked = true
+	s.want("it greets", s.step(h), Ping{}, Ping{boot(3)})
+	s.want("a list makes this the first successor", s.listed(3), Tell{}, ranked(0, 0))
+}
+
 func TestARefusalBetweenOtherFailuresMeansNothing(t *testing.T) {
 	s := succession(t, false)
 	for range 20 {

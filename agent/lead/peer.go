@@ -37,6 +37,7 @@ type peer struct {
 	next    time.Duration // when to ping
 	failed  int           // pings in a row
 	refused int           // in a row; from 2 on only an answer takes it back
+	refusal time.Duration // when the newest came
 
 	reports []Report
 	held    []objectlog.Epoch // by shard, the newest epoch that it said it holds in an answer
@@ -128,7 +129,7 @@ func (c *Core) onHeard(e Heard) {
 		p.failed, p.refused, p.superseded = 0, 0, false
 		p.next = c.now + c.about(c.cfg.Lease/3)
 	case p.failed > 0 && p.refused != 1: // it may be reached again
-		p.next = c.now
+		p.next, p.urgent = c.now, true
 	}
 	if !alive {
 		p.since = c.now
@@ -183,6 +184,9 @@ func (c *Core) onFailed(e Failed) {
 		p.refused++
 	case p.refused < 2:
 		p.refused = 0
+	}
+	if e.Refused {
+		p.refusal = c.now
 	}
 	p.dead = p.dead || e.Gone
 	switch {

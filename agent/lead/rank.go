@@ -173,7 +173,7 @@ func (c *Core) goneHolder(s *shard, rank int) (boot objectlog.UUID, refused bool
 	switch {
 	case p.Name == c.cfg.Self.Name && p.listed && young:
 	case rank == 0 && p.dead:
-	case rank == 0 && p.refused >= 2 && p.held[s.number] == s.epoch:
+	case rank == 0 && p.refused >= 2 && c.now-p.refusal < c.cfg.Lease && p.held[s.number] == s.epoch:
 		return p.Boot, true
 	default:
 		return objectlog.UUID{}, false
