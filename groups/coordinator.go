@@ -15,7 +15,8 @@ const (
 	sessionDefault   = 10 * time.Second
 	rebalanceDefault = 5 * time.Minute
 	// tickMax is what a tick counts for at most: a leader that stood still has not observed anybody's silence.
-	tickMax = time.Second
+	// It is far below the shortest session, and several ticks.
+	tickMax = 300 * time.Millisecond
 )
 
 // Heartbeat is what a member says of itself, at least three times per session. The first one, of generation 0, makes it a member.

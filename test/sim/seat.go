@@ -47,9 +47,6 @@ func (w *world) consumers() {
 	}
 	for i, name := range w.groups {
 		session := between(w.choices, time.Second, 3*time.Second).Truncate(time.Millisecond) // as it travels
-		if steady {                                                                          // a leader that stood still counts up to a second of it as silence
-			session += 500 * time.Millisecond
-		}
 		for range crowd {
 			s := &seat{w: w, number: len(w.seats) + 1, group: name, session: session, rng: rand.New(rand.NewPCG(w.choices.Uint64(), uint64(i)))}
 			if s.rng.IntN(3) == 0 {
