@@ -18,6 +18,7 @@ import (
 
 // groupBoard keeps the groups of a fake as an agent does: by the real state and the real coordinator. All is under fake.mu.
 type groupBoard struct {
+	notKnown int // so many positions answer an error
 	state    *groups.State
 	leader   *groups.Coordinator
 	began    time.Time
@@ -240,6 +241,12 @@ func (f *fake) FetchOffsets(_ context.Context, req *splashdamv1.FetchOffsetsRequ
 		}
 		for p := range int32(len(t.partitions)) {
 			o := &splashdamv1.FetchOffsetsResponse_Offset{Topic: name, Partition: &p, Lag: new(int64(0))}
+			if f.notKnown > 0 {
+				f.notKnown--
+				o.Error, o.Lag = detail("unavailable", "NOT_ENOUGH_REPLICAS", 19, true), nil
+				res.Offsets = append(res.Offsets, o)
+				continue
+			}
 			if at, metadata, ok := f.committedLocked(req.GetGroup(), name, p); ok {
 				o.Offset, o.Metadata = &at, metadata
 			}

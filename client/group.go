@@ -210,7 +210,9 @@ func (c *Consumer) findCommitted(wanted []*cursor) {
 		}
 		found := make(map[place]Offset, len(offsets))
 		for _, o := range offsets {
-			found[place{o.Topic, o.Partition}] = o.Offset
+			if o.Err == nil { // an error is not the word that nothing is committed
+				found[place{o.Topic, o.Partition}] = o.Offset
+			}
 		}
 		if wanted = c.foundCommitted(wanted, found, err); len(wanted) == 0 || pause(c.member.ctx, c.c.cfg.delay(attempt, 0)) != nil {
 			return

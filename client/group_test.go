@@ -262,6 +262,27 @@ func TestRecordsOfTheLastPollComeAgainUnlessTheyWereCommitted(t *testing.T) {
 	poll(3, 7).Close()
 }
 
+func TestPositionThatCanNotBeToldIsAskedForAgain(t *testing.T) {
+	b := newBench(t, 1)
+	b.fill("matches", 0, 10, 10)
+	c := b.consumer(t, grouped())
+	if records, err := c.Poll(within(t), 4); err != nil || len(records) != 4 {
+		t.Fatalf("%v %v", records, err)
+	}
+	if err := c.Commit(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	b.mu.Lock()
+	b.notKnown = 2
+	b.mu.Unlock()
+	cfg := grouped()
+	cfg.Start = client.Latest() // who took the error for "none" would skip what was never processed
+	if records, err := b.consumer(t, cfg).Poll(within(t), 10); err != nil || records[0].Offset != 4 {
+		t.Errorf("goes on at %v (%v), want 4", records, err)
+	}
+}
+
 func TestManualCommitIsTheOnlyOne(t *testing.T) {
 	b := newBench(t, 1)
 	b.fill("matches", 0, 10, 10)
