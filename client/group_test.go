@@ -552,7 +552,7 @@ func TestSecondLifeOfAnInstanceTakesOverAndFencesTheFirst(t *testing.T) {
 	cfg.Instance, cfg.SessionTimeout = "a", 10*time.Second
 	one := b.consumer(t, cfg)
 	end := d.work(t, "one", one)
-	lines := d.until(t, func(lines []string) bool { return count(lines, "one read") == 10 })
+	d.until(t, func(lines []string) bool { return count(lines, "one read") == 10 })
 	end()
 	if b.members("readers") != 1 {
 		t.Error("a static member left")
@@ -568,7 +568,7 @@ func TestSecondLifeOfAnInstanceTakesOverAndFencesTheFirst(t *testing.T) {
 	if _, err := two.Poll(within(t), 1); !errors.Is(err, client.ErrFencedInstance) {
 		t.Errorf("the former life, again: %v", err)
 	}
-	lines = d.until(t, func([]string) bool { return true })
+	lines := d.until(t, func([]string) bool { return true })
 	if count(lines, "one lost") != 2 {
 		t.Errorf("the former life was not told: %v", lines)
 	}
