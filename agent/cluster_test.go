@@ -334,6 +334,7 @@ func TestCurrentReadAtAFollowerReadsOneSlot(t *testing.T) {
 				t.Fatal(r.Err)
 			}
 		}
+		synctest.Wait() // until the followers have heard everything: one that is behind reads on
 		before := s.table.Count(metamem.OpGet)
 		for _, m := range all {
 			for _, sh := range m.shards {
