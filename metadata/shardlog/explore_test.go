@@ -329,7 +329,7 @@ func TestModelCopiesEveryField(t *testing.T) {
 	for _, x := range []struct {
 		of   any
 		want int
-	}{{Core{}, 39}, {ringReader{}, 8}, {leasePut{}, 4}, {appending{}, 5}, {checkpoint{}, 4}, {attempt{}, 7}} {
+	}{{Core{}, 39}, {ringReader{}, 9}, {leasePut{}, 4}, {appending{}, 5}, {checkpoint{}, 4}, {attempt{}, 7}} {
 		if got := reflect.TypeOf(x.of).NumField(); got != x.want {
 			t.Errorf("%T has %d fields, not %d: see that clone and key know the new ones", x.of, got, x.want)
 		}

@@ -315,7 +315,7 @@ func (c *Core) onFollowed(e Followed) {
 		switch next := c.tip.seq + 1; {
 		case x.Seq < next:
 		case x.Seq > next:
-			c.ring.reading = true
+			c.ring.reading, c.ring.told = true, c.lastID
 			return
 		default:
 			s := &slot{rev: x.Seq, raw: x.Entry}

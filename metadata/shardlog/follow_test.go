@@ -130,3 +130,30 @@ func TestReadUnderWayDoesNotStandForOneBehindTheNewLeadersEntry(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+func TestReadFromBeforeAStreamsGapDoesNotEndTheReading(t *testing.T) {
+	w, a, b := pair(t, -1)
+	w.passWithStream(a, b, 2*time.Second)
+	var early []Event
+	w.fault = func(n *node, e Effect) ([]Event, bool) {
+		if g, ok := e.(GetItem); ok && n == b && g.Key != leaseKey && early == nil {
+			early = append(early, w.perform(e)) // read now, answered later
+			return nil, true
+		}
+		return nil, false
+	}
+	b.step(CurrentAsked{ID: 1})
+	w.settle()
+	for i := range 3 {
+		a.must(string(rune('0' + i)))
+	}
+	b.step(Followed{Leader: a.boot, Entries: a.committed[len(a.committed)-1:]}) // all that the leader keeps
+	if len(early) != 1 {
+		t.Fatalf("%d reads under way", len(early))
+	}
+	b.step(early[0])
+	w.settle()
+	if got, want := b.status().Applied, a.status().Applied; got != want {
+		t.Errorf("applied %d, the leader %d", got, want)
+	}
+}

@@ -420,6 +420,7 @@ func (r *replica) key(b []byte) []byte {
 	id(c.find.id)
 	id(c.load.id)
 	num(int64(c.find.floor), int64(c.ring.window), flag64(c.ring.reading, c.ring.ended))
+	id(c.ring.told)
 	for _, f := range slices.Sorted(maps.Keys(c.ring.flights)) {
 		id(f)
 		num(int64(c.ring.flights[f].seq))
@@ -472,7 +473,7 @@ func (r *replica) key(b []byte) []byte {
 // ranks numbers the IDs that are still of use, in order.
 func (r *replica) ranks() map[uint64]int {
 	c := r.core
-	ids := []uint64{0, c.find.id, c.load.id}
+	ids := []uint64{0, c.find.id, c.load.id, c.ring.told}
 	ids = slices.AppendSeq(ids, maps.Keys(c.ring.flights))
 	for _, s := range c.ring.found {
 		ids = append(ids, s.id)

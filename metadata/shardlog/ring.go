@@ -25,6 +25,8 @@ type ringReader struct {
 	footers  map[uint64]*slot       // reads of footers under way, by ID
 	asked    []currentRead
 	ended    bool // the last slot looked at was the end of the log
+	// told is the newest read that was sent when a stream told of entries beyond the next one: a read up to it that shows the end is an old one.
+	told uint64
 }
 
 // slotRead is one read of a slot under way.
@@ -213,7 +215,7 @@ func (c *Core) takeSlot() bool {
 		delete(c.ring.found, n)
 		c.ring.window, c.ring.ended = 1, true
 		c.answerCurrent(s.id)
-		c.ring.reading = len(c.ring.asked) > 0
+		c.ring.reading = len(c.ring.asked) > 0 || s.id <= c.ring.told
 		return false
 	case s.rev > n && (s.rev-n)%c.slots() == 0: // overwritten: the ring went on without me
 		if c.phase == phaseLeading {
