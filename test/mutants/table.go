@@ -119,7 +119,7 @@ var seconds sync.Map
 	{"L3", "a shard is handed off by an agent that does not lead it", "agent/lead/move.go", []edit{
 		{"if s.status.Role != shardlog.RoleLeading || s.handing ||", "if s.handing ||"}}, leadership},
 	{"L4", "a deposed leader calls the append in flight never appended", "metadata/shardlog/core.go", []edit{
-		{"unknown, never := ErrUnknown, ErrNotLeader\n", "unknown, never := ErrNotLeader, ErrNotLeader\n"}}, histories},
+		{"unknown, never := ErrUnknown, ErrNotLeader\n", "unknown, never := ErrNotLeader, ErrNotLeader\n"}}, shardlog},
 	{"L5", "a leader that cannot renew its lease goes on taking proposals", "metadata/shardlog/claim.go", []edit{
 		{"\tc.armed[timerTenure] = c.confirmed + c.cfg.Lease\n", "\tc.armed[timerTenure] = c.confirmed + c.cfg.Lease<<20\n"}}, shardlog},
 	{"L6", "a follower takes what a stream brings without a look at the chain", "metadata/shardlog/ring.go", []edit{
