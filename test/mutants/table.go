@@ -115,7 +115,7 @@ var seconds sync.Map
 	{"L1", "a holder that refuses twice is gone for whoever finds it so", "agent/lead/rank.go", []edit{
 		{"case rank == 0 && p.refused >= 2 &&", "case p.refused >= 2 &&"}}, leadership},
 	{"L2", "refusals count against a holder that was never reached", "agent/lead/rank.go", []edit{
-		{"p.refused >= 2 && p.held[s.number] == s.epoch", "p.refused >= 2"}}, leadership},
+		{"c.now-p.refusal < c.cfg.Lease && p.held[s.number] == s.epoch", "c.now-p.refusal < c.cfg.Lease"}}, leadership},
 	{"L3", "a shard is handed off by an agent that does not lead it", "agent/lead/move.go", []edit{
 		{"if s.status.Role != shardlog.RoleLeading || s.handing ||", "if s.handing ||"}}, leadership},
 	{"L4", "a deposed leader calls the append in flight never appended", "metadata/shardlog/core.go", []edit{
