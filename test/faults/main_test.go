@@ -28,7 +28,7 @@ import (
 )
 
 var (
-	faultTime   = flag.Duration("faults.time", 3*time.Second, "how long each fault lasts")
+	faultTime   = flag.Duration("faults.time", 2*time.Second, "how long each fault lasts")
 	seed        = flag.Uint64("seed", 1, "of what is left to chance")
 	tableEngine = flag.String("table", string(localstack.Ministack), "the table server: ministack, dynalite or dynoxide")
 )
