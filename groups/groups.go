@@ -3,6 +3,7 @@
 package groups
 
 import (
+	"hash/fnv"
 	"slices"
 	"strings"
 	"time"
@@ -46,11 +47,9 @@ const (
 
 // ShardOf is the rule of which shard a group belongs to: FNV-1a with 64 bits of its id. Where groups lie depends on it for ever.
 func ShardOf(group string, shards int) objectlog.Shard {
-	hash := uint64(14695981039346656037)
-	for i := range len(group) {
-		hash = (hash ^ uint64(group[i])) * 1099511628211
-	}
-	return objectlog.Shard(hash % uint64(shards))
+	hash := fnv.New64a()
+	hash.Write([]byte(group)) // never fails
+	return objectlog.Shard(hash.Sum64() % uint64(shards))
 }
 
 // TopicPartition is one partition of one life of a topic: a topic that was deleted and made anew has another id.
@@ -58,8 +57,6 @@ type TopicPartition struct {
 	Topic     objectlog.UUID
 	Partition objectlog.Partition
 }
-
-func partitionOf(i int) objectlog.Partition { return objectlog.Partition(i) }
 
 // Compare orders partitions by topic, then number.
 func (p TopicPartition) Compare(q TopicPartition) int {

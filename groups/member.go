@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/splashdam/splashdam/metadata"
+	"github.com/splashdam/splashdam/objectlog"
 )
 
 func (c *Join) apply(s *State, at metadata.Position) Result {
@@ -166,7 +167,7 @@ func (g *Group) assigned(targets []Target, generation int64) (slots []Slot, chan
 	}
 	for _, t := range targets {
 		for i, m := range t.Members {
-			p := TopicPartition{t.Topic, partitionOf(i)}
+			p := TopicPartition{t.Topic, objectlog.Partition(i)}
 			for len(left) > 0 && left[0].Compare(p) < 0 {
 				give(left[0], "")
 				left = left[1:]

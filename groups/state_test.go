@@ -62,7 +62,9 @@ func (l *log) encoded() []byte { return l.View().Encode(nil) }
 
 func topic(n int) objectlog.UUID { return objectlog.UUID{0: byte(n), 15: 1} }
 
-func at(n, partition int) TopicPartition { return TopicPartition{topic(n), partitionOf(partition)} }
+func at(n, partition int) TopicPartition {
+	return TopicPartition{topic(n), objectlog.Partition(partition)}
+}
 
 func member(id string, topics ...string) Member {
 	return Member{ID: id, Subscribed: Subscription{Topics: topics}, Session: 10 * time.Second, Rebalance: time.Minute}
