@@ -143,7 +143,8 @@ func (w *world) consumer() (m *consumer, ok bool) {
 }
 
 func (w *world) heartbeat(*rapid.T) {
-	if m, ok := w.consumer(); ok && !m.silent {
+	// A first answer has nothing to stop and is carried out at once, as the SDK's member does: another heartbeat of generation 0 would join anew.
+	if m, ok := w.consumer(); ok && !m.silent && (m.generation > 0 || m.todo == nil) {
 		w.send(m)
 	}
 }
