@@ -16,6 +16,7 @@ import (
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
+	"github.com/splashdam/splashdam/queues"
 )
 
 // Agent is one running engine. Its methods may be called together, after Run began, until Run returns.
@@ -53,6 +54,7 @@ type shard struct {
 	replica *shardlog.Shard
 	state   *metadata.State
 	groups  *groups.State
+	queues  *queues.State
 }
 
 // Open joins the cluster in bucket and table, creating it if the table is empty (with Config.JoinOnly: ErrNoCluster): it takes a
@@ -111,14 +113,15 @@ const tailsBytes = 256 << 20
 
 func (a *Agent) openShard(n objectlog.Shard, c cluster, boot objectlog.UUID, bucket objectlog.Bucket) shard {
 	state := metadata.NewState(metadata.Config{Shard: n, Shards: c.Shards})
-	members := groups.NewState()
+	members, handed := groups.NewState(), queues.NewState()
 	driver := shardlog.Open(shardlog.Config{Shard: n, Cluster: a.keys.Cluster, Boot: boot, Lease: a.cfg.Lease, ClaimAtOnce: a.cfg.ExclusiveTable, Random: a.cfg.Random,
 		TailBytes: min(4<<20, tailsBytes/max(1, c.Shards))},
 		a.keys, a.table, bucket, []shardlog.Registration{
 			{Name: "state", From: metadata.StateFrom, To: metadata.StateTo, Machine: state},
 			{Name: "groups", From: groups.From, To: groups.To, Machine: members},
+			{Name: "queues", From: queues.From, To: queues.To, Machine: handed},
 		})
-	return shard{log: driver, replica: driver, state: state, groups: members}
+	return shard{log: driver, replica: driver, state: state, groups: members, queues: handed}
 }
 
 // Run drives the agent until ctx ends, then lets go gracefully: what is held is flushed and acknowledged, leadership handed on.

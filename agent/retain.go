@@ -10,6 +10,7 @@ import (
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
+	"github.com/splashdam/splashdam/queues"
 )
 
 const (
@@ -165,7 +166,7 @@ func (a *Agent) expire(ctx context.Context, last []metadata.Seq) {
 	before := func(life time.Duration) objectlog.Timestamp {
 		return a.cfg.Wall() - objectlog.Timestamp(life.Milliseconds())
 	}
-	commands := []metadata.Command{metadata.ExpireProducers{Before: before(producerLife)}.Command(), groups.Expire{Before: before(a.cfg.GroupLife)}.Command()}
+	commands := []metadata.Command{metadata.ExpireProducers{Before: before(producerLife)}.Command(), groups.Expire{Before: before(a.cfg.GroupLife)}.Command(), queues.Expire{Before: before(a.cfg.GroupLife)}.Command()}
 	for i, s := range a.shards {
 		status := s.log.Status()
 		if status.Role != shardlog.RoleLeading || status.Applied == last[i] {

@@ -13,6 +13,7 @@ import (
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
+	"github.com/splashdam/splashdam/queues"
 )
 
 // settle brings topics from what the catalog wants to what every shard has: partitions created before a topic is
@@ -73,7 +74,7 @@ func (a *Agent) settleAll(ctx context.Context, topics []metadata.Topic) bool {
 func (a *Agent) settleTopic(ctx context.Context, t metadata.Topic) error {
 	if t.State == metadata.TopicDeleting {
 		for i := range a.shards {
-			if _, err := a.propose(ctx, objectlog.Shard(i), metadata.DropTopic{Topic: t.ID}.Command(), groups.DropTopic{Topic: t.ID}.Command()); err != nil {
+			if _, err := a.propose(ctx, objectlog.Shard(i), metadata.DropTopic{Topic: t.ID}.Command(), groups.DropTopic{Topic: t.ID}.Command(), queues.DropTopic{Topic: t.ID}.Command()); err != nil {
 				return err
 			}
 		}

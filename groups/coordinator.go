@@ -14,9 +14,6 @@ import (
 const (
 	sessionDefault   = 10 * time.Second
 	rebalanceDefault = 5 * time.Minute
-	// tickMax is what a tick counts for at most: a leader that stood still has not observed anybody's silence.
-	// It is far below the shortest session, and several ticks.
-	tickMax = 300 * time.Millisecond
 )
 
 // Heartbeat is what a member says of itself, at least three times per session. The first one, of generation 0, makes it a member.
@@ -45,16 +42,12 @@ type Catalog interface {
 }
 
 // Coordinator keeps the sessions of the groups of one shard while it is led here, and says when members are gone and assignments due. It
-// is a pure core: what it wants done are commands, which may be lost or proposed twice. What is still due is due again at the next tick.
-//
-// Its clock runs only while leadership is confirmed and ticks come in time, so neither an outage of the table nor a leader that stood still ends
-// a session; and it begins anew with each leadership.
+// is a pure core: what it wants done are commands, which may be lost or proposed twice. What is still due is due again at the next tick. Sessions
+// begin anew with each leadership.
 type Coordinator struct {
-	epoch    objectlog.Epoch
-	last     time.Duration       // of the last tick that counted; 0: none
-	lived    time.Duration       // the clock of sessions
-	watched  map[string]*watched // groups with members
-	catalog  uint64              // the catalog's version that current goes by
+	clock    metadata.LeaderClock // of sessions
+	watched  map[string]*watched  // groups with members
+	catalog  uint64               // the catalog's version that current goes by
 	patterns map[string]*regexp.Regexp
 }
 
@@ -77,21 +70,16 @@ func NewCoordinator() *Coordinator {
 	return &Coordinator{watched: map[string]*watched{}, patterns: map[string]*regexp.Regexp{}}
 }
 
-// Tick counts the time and answers what is due. It is called several times a second with a monotonic clock that is never 0, the epoch in which
-// the shard is led here (0: it is not, or the lease is not confirmed), and the version of the catalog, which another catalog never has.
+// Tick counts the time and answers what is due. It is called as metadata.LeaderClock says, and with the version of the catalog, which another
+// catalog never has.
 func (c *Coordinator) Tick(now time.Duration, epoch objectlog.Epoch, s *State, catalog Catalog, version uint64) []metadata.Command {
+	_, anew := c.clock.Tick(now, epoch)
 	if epoch == 0 {
-		c.last = 0
 		return nil
 	}
-	if epoch != c.epoch {
-		c.epoch, c.last = epoch, 0
+	if anew {
 		clear(c.watched)
 	}
-	if c.last != 0 {
-		c.lived += min(now-c.last, tickMax)
-	}
-	c.last = now
 	if c.catalog != version {
 		c.catalog = version
 		for _, w := range c.watched {
@@ -153,16 +141,16 @@ func (c *Coordinator) look(due []metadata.Command, g *Group, catalog Catalog) []
 func (c *Coordinator) alive(w *watched, m *Member) bool {
 	x := w.sessions[m.ID]
 	if x == nil {
-		x = &session{until: c.lived + m.Session}
+		x = &session{until: c.clock.Lived() + m.Session}
 		w.sessions[m.ID] = x
 	}
 	switch {
 	case !w.holders[m.ID]:
 		x.giveUp = 0
 	case x.giveUp == 0:
-		x.giveUp = c.lived + m.Rebalance
+		x.giveUp = c.clock.Lived() + m.Rebalance
 	}
-	return c.lived <= x.until && (x.giveUp == 0 || c.lived <= x.giveUp)
+	return c.clock.Lived() <= x.until && (x.giveUp == 0 || c.clock.Lived() <= x.giveUp)
 }
 
 // holders are the members that have something which they should give up; nil: nobody.
@@ -277,7 +265,7 @@ func (c *Coordinator) Heartbeat(h Heartbeat, s *State) ([]metadata.Command, erro
 	released, all := g.released(h)
 	if w := c.watched[h.Group]; w != nil {
 		if x := w.sessions[m.ID]; x != nil {
-			x.until = c.lived + m.Session
+			x.until = c.clock.Lived() + m.Session
 			if all {
 				x.giveUp = 0 // whatever it is told to give up next, it has the whole time for it
 			}

@@ -7,8 +7,8 @@ import "github.com/splashdam/splashdam/objectlog"
 // Seq numbers the entries of a shard log, from 0.
 type Seq int64
 
-// Kind says which machine applies a command, and as what. Kinds 1 to 63 belong to State, 64 to 127 to groups; kinds above 127 are
-// reserved. Kinds are written into entries and are never reused.
+// Kind says which machine applies a command, and as what. Kinds 1 to 63 belong to State, 64 to 95 to groups, 96 to 127 to queues;
+// kinds above 127 are reserved. Kinds are written into entries and are never reused.
 type Kind uint8
 
 // State owns the kinds in [StateFrom, StateTo).

@@ -53,7 +53,7 @@ var layers = map[string]row{
 	"objectlog/hedge":         {may: []string{"objectlog"}},
 	"objectlog/throttle":      {may: []string{"objectlog"}},
 
-	"metadata":              {may: []string{"metadata/wire", "objectlog"}, exports: 53}, // one type per command of the log, and its result; results cross between agents
+	"metadata":              {may: []string{"metadata/wire", "objectlog"}, exports: 55}, // one type per command of the log, and its result; results cross between agents
 	"metadata/wire":         {may: []string{"objectlog"}},
 	"metadata/shardlog":     {may: []string{"metadata", "objectlog"}, exports: 45}, // one type per event and per effect
 	"metadata/bolt":         {may: []string{"metadata", "objectlog"}},
@@ -66,11 +66,13 @@ var layers = map[string]row{
 
 	"groups": {may: []string{"metadata", "metadata/wire", "objectlog"}, exports: 42}, // one type per command of the log
 
-	"agent":       {may: []string{"agent/lead", "agent/write", "groups", "metadata", "metadata/shardlog", "objectlog"}, exports: 40}, // 25, what the edge between agents shares, and groups
+	"queues": {may: []string{"metadata", "metadata/wire", "objectlog"}, exports: 90}, // one type per command of the log, its parts, and what a queue consists of
+
+	"agent":       {may: []string{"agent/lead", "agent/write", "groups", "metadata", "metadata/shardlog", "objectlog", "queues"}, exports: 55}, // 25, what the edge between agents shares, groups, and queues
 	"agent/write": {may: []string{"metadata", "metadata/shardlog", "objectlog"}},
 	"agent/lead":  {may: []string{"metadata", "metadata/shardlog", "objectlog"}},
-	"agent/peer":  {may: []string{"agent", "groups", "metadata", "metadata/shardlog", "objectlog", "proto/..."}},
-	"agent/rpc":   {may: []string{"agent", "groups", "metadata", "metadata/shardlog", "objectlog", "objectlog/usage", "proto/..."}}, // shardlog: its errors have codes
+	"agent/peer":  {may: []string{"agent", "groups", "metadata", "metadata/shardlog", "objectlog", "proto/...", "queues"}},
+	"agent/rpc":   {may: []string{"agent", "groups", "metadata", "metadata/shardlog", "objectlog", "objectlog/usage", "proto/...", "queues"}}, // shardlog: its errors have codes
 
 	"proto/...":     {may: []string{"proto/..."}, exports: unlimited},
 	"client":        {may: []string{"client/member", "objectlog", "proto/..."}, exports: unlimited},
@@ -80,7 +82,7 @@ var layers = map[string]row{
 	"localstack/localstacktest": {may: []string{"localstack"}},
 	"localstack/stack":          {may: []string{"localstack"}},
 
-	"cmd/splashdam": {may: []string{"agent", "agent/peer", "agent/rpc", "client", "groups", "metadata/...", "objectlog/..."}, exports: unlimited},
+	"cmd/splashdam": {may: []string{"agent", "agent/peer", "agent/rpc", "client", "groups", "metadata/...", "objectlog/...", "queues"}, exports: unlimited},
 
 	"test":     {may: []string{anything}},
 	"test/...": {may: []string{anything}},

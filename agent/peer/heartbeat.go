@@ -7,7 +7,6 @@ import (
 
 	"github.com/splashdam/splashdam/agent"
 	"github.com/splashdam/splashdam/groups"
-	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/objectlog"
 	peerv1 "github.com/splashdam/splashdam/proto/splashdam/peer/v1"
 )
@@ -83,19 +82,4 @@ func ofPartitions(all []*peerv1.Partition) ([]groups.TopicPartition, error) {
 		}
 	}
 	return out, nil
-}
-
-// encodeResult and decodeResult choose the machine that a result is of.
-func encodeResult(result any) ([]byte, error) {
-	if r, ok := result.(groups.Result); ok {
-		return groups.EncodeResult(r), nil
-	}
-	return metadata.EncodeResult(result)
-}
-
-func decodeResult(b []byte) (any, error) {
-	if groups.IsResult(b) {
-		return groups.DecodeResult(b)
-	}
-	return metadata.DecodeResult(b)
 }

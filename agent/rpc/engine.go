@@ -36,6 +36,15 @@ type Engine interface {
 	Groups(ctx context.Context, after string, limit int) ([]groups.Group, error)
 	DeleteGroup(ctx context.Context, group string) error
 
+	Pull(ctx context.Context, r agent.PullRequest) ([]agent.Pulled, error)
+	Acknowledge(ctx context.Context, group string, all []agent.Acknowledgement) ([]error, error)
+	Queue(ctx context.Context, group, topic string) (agent.QueueInfo, error)
+	SendDeadLetter(ctx context.Context, g agent.GivenUp) error
+	CountDeadLetters(ctx context.Context, topics []string) ([]agent.DeadLetterCount, error)
+	DeadLetters(ctx context.Context, topic string, only []agent.PartitionOffset, after agent.PartitionOffset, limit int) ([]agent.DeadLetter, error)
+	RedriveDeadLetters(ctx context.Context, r agent.Redrive) (agent.Redriven, error)
+	DiscardDeadLetters(ctx context.Context, d agent.Discard) (agent.Discarded, error)
+
 	// Ready is nil while the agent can serve; an error that matches agent.Draining ends streams.
 	Ready() error
 }

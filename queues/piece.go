@@ -1,0 +1,79 @@
+package queues
+
+import (
+	"slices"
+
+	"github.com/splashdam/splashdam/objectlog"
+)
+
+// change calls f with every part of a piece that lies in [from, to), in order, and puts what it answers in the part's place; keep false: the part is
+// finished. Offsets of what it answers are those of the part.
+func (q *Queue) change(from, to objectlog.Offset, f func(part Piece) (changed Piece, keep bool)) {
+	first := q.after(from)
+	last := first
+	var fresh []Piece
+	for ; last < len(q.Pieces) && q.Pieces[last].From < to; last++ {
+		p := q.Pieces[last]
+		if p.From < from {
+			fresh = append(fresh, cut(p, p.From, from))
+		}
+		part := cut(p, max(p.From, from), min(p.To, to))
+		if changed, keep := f(part); keep {
+			fresh = append(fresh, cut(changed, part.From, part.To))
+		}
+		if p.To > to {
+			fresh = append(fresh, cut(p, to, p.To))
+		}
+	}
+	q.replace(first, last, fresh)
+}
+
+func cut(p Piece, from, to objectlog.Offset) Piece {
+	p.From, p.To = from, to
+	return p
+}
+
+// replace puts pieces in the place of those in [first, last), and joins what fares alike.
+func (q *Queue) replace(first, last int, fresh []Piece) {
+	if first > 0 {
+		first--
+		fresh = append([]Piece{q.Pieces[first]}, fresh...)
+	}
+	if last < len(q.Pieces) {
+		fresh = append(fresh, q.Pieces[last])
+		last++
+	}
+	joined := fresh[:0]
+	for _, p := range fresh {
+		if n := len(joined); n > 0 && joined[n-1].joins(p) {
+			joined[n-1].To = p.To
+			continue
+		}
+		joined = append(joined, p)
+	}
+	q.Pieces = slices.Replace(q.Pieces, first, last, joined...)
+}
+
+func (p Piece) joins(next Piece) bool {
+	return p.To == next.From && p.Phase != Moving && cut(p, 0, 0) == cut(next, 0, 0)
+}
+
+// add enters a piece that overlaps no other.
+func (q *Queue) add(p Piece) {
+	i := q.after(p.From)
+	q.replace(i, i, []Piece{p})
+}
+
+// stamp names a new wait.
+func (q *Queue) stamp() int64 {
+	q.stamps++
+	return q.stamps
+}
+
+// trim finishes what lies below the log's start and nobody has in hand.
+func (q *Queue) trim(logStart objectlog.Offset) {
+	if len(q.Pieces) > 0 && q.Pieces[0].From < logStart {
+		q.change(0, logStart, func(p Piece) (Piece, bool) { return p, p.Phase == Locked })
+	}
+	q.Next = max(q.Next, logStart)
+}
