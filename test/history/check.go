@@ -28,7 +28,7 @@ import (
 //	int-nonmonotonic-send  two values of one call have offsets in the other order than they were sent
 //	nonmonotonic-send      two values of one producer, not of one call, do
 //
-// Offsets that somebody may have trimmed away may be skipped and missed. Further names are corrupt, a value that nobody sent there;
+// Those of groups and queues are with type work. Offsets that somebody may have trimmed away may be skipped and missed. Further names are corrupt, a value that nobody sent there;
 // unreadable, a reader that cannot go on; answered-twice and unanswered, a client without exactly one outcome; and those that a witness gave.
 type Finding struct {
 	Name   string
@@ -45,6 +45,7 @@ func Check(events []Event) Findings {
 	for i, e := range events {
 		c.step(i, e)
 	}
+	c.work(events)
 	c.close()
 	findings := make(Findings, len(c.found))
 	for i, f := range c.found {
@@ -208,6 +209,8 @@ func (c *checker) step(i int, e Event) {
 		c.end(i, e)
 	case Trimmed:
 		c.trimmed[e.Partition] = max(c.trimmed[e.Partition], e.Offset)
+	case Processed, Taken:
+		c.tally.Worked++
 	case Accused:
 		c.find(e.Who, []int{i}, "%s", e.Text)
 	}

@@ -46,6 +46,15 @@ const (
 	Trimmed Kind = "trim"    // somebody is about to remove what lies below an offset
 	Noted   Kind = "note"    // something happened to the cluster
 	Accused Kind = "anomaly" // whoever saw it calls it so: Who is the name
+
+	Begun     Kind = "begin"    // a member of a group was handed its first record of a partition; Due is the event before which that became its own
+	Processed Kind = "process"  // a member has processed a record
+	Committed Kind = "commit"   // a group was promised to go on at an offset
+	Taken     Kind = "take"     // a consumer of a queue got a record; Due is the event before which it asked
+	Settling  Kind = "settling" // it is about to acknowledge it; Text is the decision
+	Settled   Kind = "settled"  // it was told that this is done
+	Dead      Kind = "dead"     // a dead letter was found of the record at a place
+	Drained   Kind = "drained"  // a group was said to have nothing left
 )
 
 // Event is one thing that happened to a client.
@@ -59,10 +68,18 @@ type Event struct {
 	Offset    objectlog.Offset    `json:"offset"`
 	Due       int                 `json:"due,omitempty"`
 	Text      string              `json:"text,omitempty"`
+
+	Group      string        `json:"group,omitempty"`
+	Generation int64         `json:"generation,omitempty"`
+	Deliveries int           `json:"deliveries,omitempty"`
+	Lock       time.Duration `json:"lock,omitempty"` // how long a record is a consumer's at least, from when it asked
 }
 
 func (e Event) String() string {
 	text := fmt.Sprintf("%10.3fs %-8s", e.At.Seconds(), e.Kind)
+	if e.Kind.isWork() {
+		return text + " " + e.describeWork()
+	}
 	switch e.Kind {
 	case Sent:
 		return fmt.Sprintf("%s %s to partition %d, call %d", text, e.Value, e.Partition, e.Call)
@@ -171,8 +188,8 @@ func (h *History) Events() []Event {
 	return append([]Event(nil), h.events...)
 }
 
-// Tally counts records by their outcome.
-type Tally struct{ Acked, Unknown, Failed, Read int }
+// Tally counts records by their outcome; Worked: how often one was processed, or handed out by a queue.
+type Tally struct{ Acked, Unknown, Failed, Read, Worked int }
 
 // Tally counts what was answered so far.
 func (h *History) Tally() Tally {
