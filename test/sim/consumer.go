@@ -21,29 +21,23 @@ const (
 	workOnce = 8
 	// commitTimeout is how long it waits for a commit.
 	commitTimeout = 600 * time.Millisecond
-	// stragglers are the calls that are late in the best of times, while consumers come and go.
-	stragglers = 0.04
-	// consumerRetry is how long it waits after a failure.
-	consumerRetry = 100 * time.Millisecond
 )
 
 // consumer is one run of a consumer's process: the member's core that ships, and what a driver keeps.
 type consumer struct {
-	w    *world
+	process
 	seat *seat
 	run  int
 	rng  *rand.Rand
 
-	core        *member.Core
-	life        int    // of the core
-	id          string // of the member, in that life
-	wake        time.Duration
-	works       map[log]*stint
-	committing  bool
-	dead        bool // or ended
-	leaving     bool
-	pausedUntil time.Duration
-	asked       *node // by the last heartbeat
+	core       *member.Core
+	life       int    // of the core
+	id         string // of the member, in that life
+	wake       time.Duration
+	works      map[log]*stint
+	committing bool
+	leaving    bool
+	asked      *node // by the last heartbeat
 }
 
 // stint is a time in which a member works on one partition.
@@ -64,7 +58,7 @@ type stint struct {
 func (s *seat) start() {
 	w := s.w
 	s.runs++
-	c := &consumer{w: w, seat: s, run: s.runs, rng: rand.New(rand.NewPCG(s.rng.Uint64(), uint64(s.runs))), works: map[log]*stint{}}
+	c := &consumer{process: process{w: w}, seat: s, run: s.runs, rng: rand.New(rand.NewPCG(s.rng.Uint64(), uint64(s.runs))), works: map[log]*stint{}}
 	c.core = member.New(member.Config{Session: s.session, PollMax: 3 * s.session, Static: s.instance != ""})
 	s.now = c
 	w.stats.Members++
@@ -72,19 +66,6 @@ func (s *seat) start() {
 	c.step(member.Begin{})
 	c.to(between(c.rng, 0, workEvery), c.work)
 	c.to(between(c.rng, 0, commitEvery), c.commitWorks)
-}
-
-// to makes something happen to the process later: not if it is dead by then, and when it goes on if it is paused.
-func (c *consumer) to(d time.Duration, do func()) {
-	c.w.after(d, func() {
-		switch {
-		case c.dead:
-		case c.pausedUntil > c.w.now:
-			c.to(c.pausedUntil-c.w.now, do)
-		default:
-			do()
-		}
-	})
 }
 
 // crash ends the process at once. What it sent is on its way all the same.
@@ -131,38 +112,6 @@ func (c *consumer) wakeAt(at time.Duration) {
 			c.step(member.Tick{})
 		}
 	})
-}
-
-// call takes a call to an agent, as a balancer picks one. land happens there when the call arrives, maybe twice, maybe late, maybe never; what it
-// replies happens to the consumer, or never. nobody: no agent takes calls.
-func (c *consumer) call(n *node, land func(n *node, reply func(func())), nobody func()) {
-	w := c.w
-	if n == nil {
-		c.to(consumerRetry, nobody)
-		return
-	}
-	straggles := w.noise.late
-	if !w.check.groups.steady && w.now < w.opt.Span {
-		straggles = max(straggles, stragglers)
-	}
-	gone, twice, late := w.chance(w.noise.loss), w.chance(w.noise.twice), w.chance(straggles)
-	if gone {
-		return
-	}
-	d := w.delay()
-	if late {
-		d += between(w.fate, 0, lateMax)
-	}
-	w.to(n, d, func() {
-		land(n, func(f func()) {
-			if !w.chance(w.noise.loss) {
-				c.to(w.delay(), f)
-			}
-		})
-	})
-	if twice {
-		w.to(n, w.delay()+between(w.fate, 0, lateMax), func() { land(n, func(func()) {}) })
-	}
 }
 
 func (c *consumer) send(e member.Send) {
