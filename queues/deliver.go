@@ -113,6 +113,7 @@ func (c *Elapse) apply(s *State, at metadata.Position) Result {
 	if q == nil {
 		return Result{}
 	}
+	var result Result
 	q.change(0, q.Next, func(p Piece) (Piece, bool) {
 		if _, over := slices.BinarySearch(c.Stamps, p.Stamp); !over || p.Phase != Locked && p.Phase != Delayed {
 			return p, true
@@ -120,13 +121,14 @@ func (c *Elapse) apply(s *State, at metadata.Position) Result {
 		if p.Phase == Delayed {
 			return p.ready(), true
 		}
+		result.Expired += int64(p.To - p.From)
 		p = p.failed(CauseExpired, "", at.Time)
 		if p.Deliveries >= q.Policy.Deliveries {
 			return p.dead(), true
 		}
 		return p.ready(), true
 	})
-	return Result{}
+	return result
 }
 
 // ready is the piece to be handed out again.

@@ -332,7 +332,8 @@ func (r *reader) edited() ([]byte, bool) {
 	}
 }
 
-// A result is a byte that is of no other machine's results, then reason (1), the ranges acquired with their deliveries, the ranges refused with their reasons.
+// A result is a byte that is of no other machine's results, then reason (1), the ranges acquired with their deliveries, the ranges refused with their reasons,
+// and how many locks ended.
 const resultQueues = 96
 
 // EncodeResult writes a result, so that a proposer at another agent can be told.
@@ -345,7 +346,7 @@ func EncodeResult(r Result) []byte {
 	for _, x := range r.Refused {
 		b = append(wire.AppendInt(wire.AppendInt(b, x.From), x.To-x.From), byte(x.Reason))
 	}
-	return b
+	return wire.AppendInt(b, r.Expired)
 }
 
 // IsResult says whether the bytes are to be a result of this package.
@@ -368,6 +369,7 @@ func DecodeResult(b []byte) (Result, error) {
 		x.To, x.Reason = x.From+r.offset("records"), Reason(r.Byte("reason"))
 		out.Refused = append(out.Refused, x)
 	}
+	out.Expired = int64(r.Bounded("expired", offsetMax))
 	if err := r.End(); err != nil {
 		return Result{}, fmt.Errorf("decode result: %w", err)
 	}

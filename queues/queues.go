@@ -184,6 +184,7 @@ type Result struct {
 	Reason   Reason
 	Acquired []Acquired // of Acquire, by offset
 	Refused  []Refusal  // of Settle, MoveOut and Discard: what was not done, by offset
+	Expired  int64      // of Elapse: records whose locks it ended
 }
 
 // Acquired is a range of records that are locked now.
@@ -207,15 +208,22 @@ func CheckGroup(id string) error {
 }
 
 func checkText(what, s string, bytesMax int) error {
-	if len(s) > bytesMax || !utf8.ValidString(s) || strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+	if len(s) > bytesMax || !utf8.ValidString(s) || strings.ContainsFunc(s, isControl) {
 		return fmt.Errorf("%s: want at most %d bytes of text without control characters", what, bytesMax)
 	}
 	return nil
 }
 
-// CutError shortens what a consumer says of a failure to what is kept of it: valid text of at most ErrorBytesMax.
+func isControl(c rune) bool { return c < ' ' || c == 0x7f }
+
+// CutError shortens what a consumer says of a failure to what is kept of it: valid text on one line, of at most ErrorBytesMax.
 func CutError(s string) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
+	s = strings.Map(func(c rune) rune {
+		if isControl(c) {
+			return ' '
+		}
+		return c
+	}, strings.ToValidUTF8(s[:min(len(s), 2*ErrorBytesMax)], "\uFFFD"))
 	if len(s) <= ErrorBytesMax {
 		return s
 	}
