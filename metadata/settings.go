@@ -12,14 +12,15 @@ import (
 	"github.com/splashdam/splashdam/objectlog"
 )
 
-// The settings of a topic, with Kafka's names, ranges and defaults (kafka.apache.org, topic configs). One that is
-// absent has its default.
+// The settings of a topic, but for one with Kafka's names, ranges and defaults (kafka.apache.org, topic configs). One
+// that is absent has its default.
 const (
 	settingCompression    = "compression.type"
 	settingTimestampType  = "message.timestamp.type"
 	settingMessageBytes   = "max.message.bytes"
 	settingRetentionMs    = "retention.ms"
 	settingRetentionBytes = "retention.bytes"
+	settingDeadLetters    = "dead.letters" // not Kafka's
 
 	messageBytesDefault   = 1<<20 + 12
 	retentionMsDefault    = 7 * 24 * 60 * 60 * 1000
@@ -56,9 +57,11 @@ func checkSetting(name, value string) error {
 		return within(name, value, 0, math.MaxInt32, "")
 	case settingRetentionMs, settingRetentionBytes:
 		return within(name, value, -1, math.MaxInt64, ", -1 for no limit")
+	case settingDeadLetters:
+		return oneOf(name, value, "true", "false")
 	}
-	return fmt.Errorf("setting %q: unknown; want %s, %s, %s, %s or %s", name,
-		settingCompression, settingTimestampType, settingMessageBytes, settingRetentionMs, settingRetentionBytes)
+	return fmt.Errorf("setting %q: unknown; want %s, %s, %s, %s, %s or %s", name,
+		settingCompression, settingTimestampType, settingMessageBytes, settingRetentionMs, settingRetentionBytes, settingDeadLetters)
 }
 
 func oneOf(name, value string, accepted ...string) error {
@@ -95,6 +98,28 @@ func (s Settings) RetentionMillis() int64 { return s.integer(settingRetentionMs,
 // RetentionBytes is the stored size that a partition is trimmed down to; -1, the default: without limit.
 func (s Settings) RetentionBytes() int64 {
 	return s.integer(settingRetentionBytes, retentionBytesDefault)
+}
+
+// DeadLetters says whether the topic holds records that could not be processed; default: it does not. Topics that are made for
+// them have it, and others get it when they are first used so.
+func (s Settings) DeadLetters() bool { return s[settingDeadLetters] == "true" }
+
+// WithDeadLetters answers the settings of a topic that holds dead letters.
+func (s Settings) WithDeadLetters() Settings {
+	s = maps.Clone(s)
+	if s == nil {
+		s = Settings{}
+	}
+	s[settingDeadLetters] = "true"
+	return s
+}
+
+// ForDeadLetters answers the settings of a topic that is made for the dead letters of one with these: they are kept until somebody has looked after
+// them, and there is room for what their headers tell.
+func (s Settings) ForDeadLetters() Settings {
+	const room = 4 << 10
+	return Settings{settingDeadLetters: "true", settingRetentionMs: "-1",
+		settingMessageBytes: strconv.Itoa(min(s.MessageBytesMax()+room, math.MaxInt32))}
 }
 
 // integer answers the default for what does not parse: CheckSettings keeps that out.
