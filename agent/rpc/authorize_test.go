@@ -38,6 +38,15 @@ var asks = map[string]struct{ body, want string }{
 	"GroupService.ListGroups":    {`{}`, "describe the cluster"},
 	"GroupService.ResetOffsets":  {`{"group":"g","topic":"a","start":{"point":"EARLIEST"}}`, "alter group g"},
 	"GroupService.DeleteGroup":   {`{"group":"g"}`, "delete group g"},
+	"QueueService.Pull":          {`{"group":"g","topic":"a"}`, "read group g"},
+	"QueueService.Acknowledge":   {`{"group":"g","topic":"a","items":[{"tokens":["AA=="],"verdict":"ACCEPT"}]}`, "read group g"},
+	"QueueService.GetQueue":      {`{"group":"g","topic":"a"}`, "describe group g"},
+
+	"DeadLetterService.SendDeadLetter":     {`{"group":"g","topic":"a","partition":0,"offset":"0","committed":"-1","attempts":1}`, "read group g"},
+	"DeadLetterService.CountDeadLetters":   {`{}`, "describe the cluster"},
+	"DeadLetterService.ListDeadLetters":    {`{"topic":"a"}`, "read topic a"},
+	"DeadLetterService.RedriveDeadLetters": {`{"topic":"a"}`, "read topic a"},
+	"DeadLetterService.DiscardDeadLetters": {`{"topic":"a","only":[{"partition":0,"offset":"0"}]}`, "delete topic a"},
 }
 
 func TestEveryProcedureAsksForPermissionBeforeTheEngineHearsOfIt(t *testing.T) {
@@ -72,7 +81,7 @@ func TestEveryProcedureAsksForPermissionBeforeTheEngineHearsOfIt(t *testing.T) {
 		}
 		return true
 	})
-	if procedures != len(asks) || w.fake.submitted != 0 || len(w.fake.fetches) != 0 || len(w.fake.topics) != 0 || len(w.fake.producers) != 0 || w.fake.groups.touched() {
+	if procedures != len(asks) || w.fake.submitted != 0 || len(w.fake.fetches) != 0 || len(w.fake.topics) != 0 || len(w.fake.producers) != 0 || w.fake.groups.touched() || w.fake.queues.touched() || w.fake.queues.looked != 0 {
 		t.Errorf("got %d procedures and a touched engine, want %d and none", procedures, len(asks))
 	}
 	answer = fmt.Errorf("token: %w", ErrUnauthenticated)

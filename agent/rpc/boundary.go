@@ -42,7 +42,11 @@ const (
 	fetchMargin = 15 * time.Second // behind max_wait: for a current read of the table and GETs of the blocks
 	// heartbeatMargin behind max_wait: the engine looks for the group's leader for 10 s, and names may want a current read.
 	heartbeatMargin = 15 * time.Second
-	callTime        = 30 * time.Second // of all others: a change waits for an append, which has a new leader within 10 s
+	// pullMargin behind max_wait: the engine looks for the leaders of partitions for 10 s, and reads.
+	pullMargin = 15 * time.Second
+	// redriveTime is 10 s in which dead letters arrive, behind the appends that begin their way.
+	redriveTime = 40 * time.Second
+	callTime    = 30 * time.Second // of all others: a change waits for an append, which has a new leader within 10 s
 )
 
 // call runs the call within its time, holding of its request what outlives the decoding.
@@ -58,7 +62,13 @@ func (b *boundary) call(ctx context.Context, request connect.AnyRequest, next co
 	case *v1.HeartbeatRequest:
 		claim.keep(claim.decoded)
 		limit = min(max(r.GetMaxWait().AsDuration(), 0), heartbeatWaitMax) + heartbeatMargin
-	case *v1.CommitOffsetsRequest:
+	case *v1.PullRequest:
+		claim.release()
+		limit = min(max(r.GetMaxWait().AsDuration(), 0), pullWaitMax) + pullMargin
+	case *v1.RedriveDeadLettersRequest:
+		claim.keep(claim.decoded)
+		limit = redriveTime
+	case *v1.CommitOffsetsRequest, *v1.AcknowledgeRequest, *v1.SendDeadLetterRequest, *v1.DiscardDeadLettersRequest:
 		claim.keep(claim.decoded)
 	default:
 		claim.release()

@@ -75,7 +75,7 @@ func (binaryCodec) Unmarshal(b []byte, message any) error {
 }
 
 // jsonCodec is protobuf's JSON form, strict: unknown fields are refused, by name. Payloads that are read get the
-// first kind that fits, and Start.point has short names.
+// first kind that fits, and Start.point and verdicts have short names.
 type jsonCodec struct{ name string }
 
 func (c jsonCodec) Name() string { return c.name }
@@ -89,12 +89,7 @@ func (jsonCodec) MarshalAppend(dst []byte, message any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch m := m.(type) {
-	case *v1.FetchResponse:
-		present(m.Partitions)
-	case *v1.TailResponse:
-		present(m.Partitions)
-	}
+	present(m)
 	return protojson.MarshalOptions{}.MarshalAppend(dst, m)
 }
 
@@ -126,8 +121,10 @@ func unmarshalJSON(b []byte, m proto.Message) error {
 	switch m.(type) {
 	case *v1.FetchRequest, *v1.TailRequest, *v1.ListOffsetsRequest:
 		b = lengthenPoints(b, "partitions", "[]", "start", "point")
-	case *v1.ResetOffsetsRequest:
+	case *v1.ResetOffsetsRequest, *v1.PullRequest:
 		b = lengthenPoints(b, "start", "point")
+	case *v1.AcknowledgeRequest:
+		b = lengthenVerdicts(b, "items", "[]", "verdict")
 	}
 	return protojson.Unmarshal(b, m)
 }
@@ -146,16 +143,25 @@ func unreadableMessage(m proto.Message, err error) string {
 	return fmt.Sprintf("decode %s: %s", m.ProtoReflect().Descriptor().Name(), strings.TrimLeft(cause, " \u00a0"))
 }
 
-// lengthenPoints replaces the short names of the point at the path by those of the schema, in place of the value
-// only. What isn't JSON is left for the parser to complain about.
+// lengthenPoints replaces the short names of the point at the path by those of the schema.
 func lengthenPoints(b []byte, path ...string) []byte {
-	if !bytes.Contains(b, []byte(`"EARLIEST"`)) && !bytes.Contains(b, []byte(`"LATEST"`)) {
+	return lengthen(b, "START_POINT_", []string{"EARLIEST", "LATEST"}, path)
+}
+
+// lengthenVerdicts does the same with verdicts.
+func lengthenVerdicts(b []byte, path ...string) []byte {
+	return lengthen(b, "VERDICT_", []string{"ACCEPT", "RELEASE", "REJECT", "EXTEND"}, path)
+}
+
+// lengthen puts the prefix before the short names of an enum at the path, in place of the value only. What isn't JSON is left for the parser to
+// complain about.
+func lengthen(b []byte, prefix string, short, path []string) []byte {
+	if !slices.ContainsFunc(short, func(name string) bool { return bytes.Contains(b, []byte(`"`+name+`"`)) }) {
 		return b
 	}
-	p := pointFinder{tokens: json.NewDecoder(bytes.NewReader(b)), body: b, path: path}
+	p := nameFinder{tokens: json.NewDecoder(bytes.NewReader(b)), body: b, names: short, path: path}
 	p.tokens.UseNumber()
 	_ = p.value(nil) // an error is the parser's to tell, in its words, behind what was found so far
-	const prefix = "START_POINT_"
 	long := make([]byte, 0, len(b)+len(p.found)*len(prefix))
 	copied := 0
 	for _, at := range p.found {
@@ -165,10 +171,11 @@ func lengthenPoints(b []byte, path ...string) []byte {
 	return append(long, b[copied:]...)
 }
 
-// pointFinder walks a JSON text for the places behind the opening quote of short names.
-type pointFinder struct {
+// nameFinder walks a JSON text for the places behind the opening quote of short names.
+type nameFinder struct {
 	tokens *json.Decoder
 	body   []byte
+	names  []string // that are looked for
 	path   []string // of what is looked for
 	found  []int
 	depth  int // of the value being read
@@ -178,7 +185,7 @@ type pointFinder struct {
 const depthMax = 10_000
 
 // value reads one value, which lies at path.
-func (p *pointFinder) value(path []string) error {
+func (p *nameFinder) value(path []string) error {
 	token, err := p.tokens.Token()
 	if err != nil {
 		return err
@@ -198,17 +205,17 @@ func (p *pointFinder) value(path []string) error {
 		}
 		_, err = p.tokens.Token()
 		return err
-	case "EARLIEST", "LATEST":
-		quoted := len(token.(string)) + 2
-		start := int(p.tokens.InputOffset()) - quoted
-		if slices.Equal(path, p.path) && start >= 0 && p.body[start] == '"' {
+	}
+	if name, ok := token.(string); ok && slices.Equal(path, p.path) && slices.Contains(p.names, name) {
+		start := int(p.tokens.InputOffset()) - len(name) - len(`""`)
+		if start >= 0 && p.body[start] == '"' {
 			p.found = append(p.found, start+1)
 		}
 	}
 	return nil
 }
 
-func (p *pointFinder) members(path []string) error {
+func (p *nameFinder) members(path []string) error {
 	for p.tokens.More() {
 		key, err := p.tokens.Token()
 		if err != nil {
@@ -226,7 +233,7 @@ func (p *pointFinder) members(path []string) error {
 // offPath is no beginning of a path that is looked for, and stays so.
 var offPath = []string{""}
 
-func (p *pointFinder) step(path []string, name string) []string {
+func (p *nameFinder) step(path []string, name string) []string {
 	if len(path) >= len(p.path) || p.path[len(path)] != name || !slices.Equal(path, p.path[:len(path)]) {
 		return offPath
 	}

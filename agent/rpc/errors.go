@@ -17,6 +17,7 @@ import (
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/objectlog"
 	v1 "github.com/splashdam/splashdam/proto/splashdam/v1"
+	"github.com/splashdam/splashdam/queues"
 )
 
 // noKafkaCode stands where Kafka has no code for a cause.
@@ -74,6 +75,15 @@ var causes = []row{
 	{errGroup, connect.CodeInvalidArgument, "INVALID_GROUP_ID", 24, false},
 	{errPattern, connect.CodeInvalidArgument, "INVALID_REGULAR_EXPRESSION", 128, false},
 	{errPositionText, connect.CodeInvalidArgument, "OFFSET_METADATA_TOO_LARGE", 12, false},
+
+	// Kafka's code of an acknowledgement that comes too late or twice (KIP-932).
+	{queues.ReasonNotLocked, connect.CodeFailedPrecondition, "INVALID_RECORD_STATE", 121, false},
+	{queues.ReasonFull, connect.CodeResourceExhausted, "THROTTLING_QUOTA_EXCEEDED", 89, true},
+	// What Kafka tells a member whose protocol type is not the group's: the id is a good one, which 24 would deny, and the group is there, which
+	// 69 would deny and a client might answer by making it.
+	{queues.ReasonOtherMode, connect.CodeFailedPrecondition, "INCONSISTENT_GROUP_PROTOCOL", 23, false},
+	{queues.ReasonNoProducer, connect.CodeAborted, "QUEUE_CHANGED", noKafkaCode, true}, // nothing was done, and a repeat finds a producer
+	{queues.ReasonNotThere, connect.CodeNotFound, "DEAD_LETTER_NOT_FOUND", noKafkaCode, false},
 
 	{objectlog.ErrCorrupt, connect.CodeInvalidArgument, "CORRUPT_MESSAGE", 2, false},
 	{objectlog.ErrInvalid, connect.CodeInvalidArgument, "INVALID_RECORD", 87, false},

@@ -58,9 +58,10 @@ func TestEveryFaultAndReasonHasARow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	faults, reasons, ofGroups := constants(t, "..", "Fault"), constants(t, "../../metadata", "Reason"), constants(t, "../../groups", "Reason")
-	if len(faults) < 9 || len(reasons) < 10 || len(ofGroups) < 8 {
-		t.Fatalf("found %v, %v and %v, want at least 9 faults, and 10 and 8 reasons", faults, reasons, ofGroups)
+	faults, reasons := constants(t, "..", "Fault"), constants(t, "../../metadata", "Reason")
+	ofGroups, ofQueues := constants(t, "../../groups", "Reason"), constants(t, "../../queues", "Reason")
+	if len(faults) < 9 || len(reasons) < 10 || len(ofGroups) < 8 || len(ofQueues) < 6 {
+		t.Fatalf("found %v, %v, %v and %v, want at least 9 faults, and 10, 8 and 6 reasons", faults, reasons, ofGroups, ofQueues)
 	}
 	for i, name := range faults {
 		faults[i] = "agent." + name
@@ -73,6 +74,11 @@ func TestEveryFaultAndReasonHasARow(t *testing.T) {
 	for _, name := range ofGroups {
 		if name != "ReasonNone" {
 			faults = append(faults, "groups."+name)
+		}
+	}
+	for _, name := range ofQueues {
+		if name != "ReasonNone" {
+			faults = append(faults, "queues."+name)
 		}
 	}
 	for _, name := range faults {

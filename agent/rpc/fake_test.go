@@ -36,6 +36,7 @@ type fakeEngine struct {
 	partErr   map[fakePlace]error    // of a partition's reads
 	versions  int64                  // of topics
 	groups    *fakeGroups
+	queues    *fakeQueues
 	panics    bool // Cluster panics, and Wait once nothing holds it
 }
 
@@ -67,6 +68,7 @@ func newFake() *fakeEngine {
 		partErr:   make(map[fakePlace]error),
 		changed:   make(chan struct{}),
 		groups:    newFakeGroups(),
+		queues:    newFakeQueues(),
 		arrival:   1_700_000_000_000,
 	}
 }
@@ -376,6 +378,7 @@ func (f *fakeEngine) CreateTopic(_ context.Context, name string, partitions int3
 func (f *fakeEngine) Topic(_ context.Context, name string) (metadata.Topic, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.queues.looked++
 	t, err := f.find("get topic", name)
 	if err != nil {
 		return metadata.Topic{}, err

@@ -49,7 +49,7 @@ func (e *edge) Fetch(ctx context.Context, r *v1.FetchRequest) (*v1.FetchResponse
 	if err != nil {
 		return nil, err
 	}
-	budget := newBudget(recordsMax, reads, claim)
+	budget := newBudget(recordsMax, storedBytes(reads), claim)
 	for _, read := range reads {
 		response.Partitions = append(response.Partitions, e.fetched(read, r.GetEncoded(), budget))
 	}
@@ -93,25 +93,42 @@ func (e *edge) read(ctx context.Context, c *claim, r agent.FetchRequest) ([]agen
 
 // readOnce asks for less where memory is short, and only waits for it where there is none. weight is of a byte asked for.
 func (e *edge) readOnce(ctx context.Context, c *claim, r agent.FetchRequest, weight int64) ([]agent.FetchedPartition, error) {
-	r.BytesMax = min(r.BytesMax, max(c.memory.max/readShare/weight, leastRead))
-	for r.BytesMax > leastRead && !c.tryTake(weight*r.BytesMax) {
-		r.BytesMax = max(r.BytesMax/2, leastRead)
-	}
-	if c.held == 0 {
-		if err := c.take(ctx, weight*r.BytesMax); err != nil {
-			return nil, err
-		}
+	var err error
+	if r.BytesMax, err = c.takeToRead(ctx, r.BytesMax, weight); err != nil {
+		return nil, err
 	}
 	r.BytesMin = min(r.BytesMin, r.BytesMax)
 	reads := e.engine.Fetch(ctx, r)
-	answer := answerCopies * int64(storedBytes(reads))
-	if answer > c.held { // the first batch comes even if it is larger
+	if err := c.takeWhatWasRead(ctx, storedBytes(reads)); err != nil {
+		return nil, err
+	}
+	return reads, nil
+}
+
+// takeToRead takes the memory for a read of so many bytes, and answers how many it may be.
+func (c *claim) takeToRead(ctx context.Context, bytes, weight int64) (int64, error) {
+	bytes = min(bytes, max(c.memory.max/readShare/weight, leastRead))
+	for bytes > leastRead && !c.tryTake(weight*bytes) {
+		bytes = max(bytes/2, leastRead)
+	}
+	if c.held == 0 {
+		if err := c.take(ctx, weight*bytes); err != nil {
+			return 0, err
+		}
+	}
+	return bytes, nil
+}
+
+// takeWhatWasRead leaves the claim with what the answer of a read takes: the first batch comes even if it is larger than asked for.
+func (c *claim) takeWhatWasRead(ctx context.Context, stored int) error {
+	answer := answerCopies * int64(stored)
+	if answer > c.held {
 		if err := c.take(ctx, answer-c.held); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	c.keep(answer)
-	return reads, nil
+	return nil
 }
 
 func storedBytes(reads []agent.FetchedPartition) int {
@@ -253,19 +270,32 @@ type budget struct {
 
 const moreBytes = 1 << 20
 
-// newBudget is that of an answer made of reads, for whose stored size claim has paid.
-func newBudget(records int, reads []agent.FetchedPartition, c *claim) *budget {
-	paid := storedBytes(reads) + recordOverhead
+// newBudget is that of an answer made of batches, for whose stored size claim has paid.
+func newBudget(records, stored int, c *claim) *budget {
+	paid := stored + recordOverhead
 	return &budget{records: records, bytes: min(paid, decodedBytesMax), more: max(decodedBytesMax-paid, 0), claim: c}
 }
 
-// spent says whether the answer is full.
+// spent says whether the answer is full. Once it is, it stays so: memory that comes free later must not bring what lies behind that which was
+// left out.
 func (b *budget) spent() bool {
-	for b.records > 0 && b.bytes <= 0 && b.more > 0 && b.claim.tryTake(answerCopies*moreBytes) {
+	for b.records > 0 && b.bytes <= 0 && b.more > 0 {
+		if !b.claim.tryTake(answerCopies * moreBytes) {
+			b.more = 0
+			break
+		}
 		b.bytes += moreBytes
 		b.more -= moreBytes
 	}
 	return b.records <= 0 || b.bytes <= 0
+}
+
+// pay takes the bytes of a record.
+func (b *budget) pay(r objectlog.Record) {
+	b.bytes -= len(r.Key) + len(r.Value) + recordOverhead*(1+len(r.Headers))
+	for _, h := range r.Headers {
+		b.bytes -= len(h.Key) + len(h.Value)
+	}
 }
 
 // fetched converts what was read of one partition, whole batches or records.
@@ -335,10 +365,7 @@ func (e *edge) decode(read agent.FetchedPartition, left *budget) ([]*v1.FetchedR
 			records = append(records, fetchedRecord(offset, r))
 			next = offset + 1
 			left.records--
-			left.bytes -= len(r.Key) + len(r.Value) + recordOverhead*(1+len(r.Headers))
-			for _, h := range r.Headers {
-				left.bytes -= len(h.Key) + len(h.Value)
-			}
+			left.pay(r)
 			return true
 		})
 		if err != nil {

@@ -100,10 +100,10 @@ func heartbeatOf(r *v1.HeartbeatRequest) (h groups.Heartbeat, err error) {
 	}
 	h = groups.Heartbeat{Group: r.GetGroup(), Generation: r.GetGeneration(), Leaving: r.GetLeave(),
 		Member: groups.Member{ID: r.GetMember(), Instance: r.GetInstance(), Client: r.GetClient()}}
-	if h.Member.Session, err = between("session_timeout", r.GetSessionTimeout(), sessionMin, sessionMax); err != nil {
+	if h.Member.Session, err = between(opHeartbeat, "session_timeout", r.GetSessionTimeout(), sessionMin, sessionMax); err != nil {
 		return h, err
 	}
-	if h.Member.Rebalance, err = between("rebalance_timeout", r.GetRebalanceTimeout(), sessionMin, rebalanceMax); err != nil {
+	if h.Member.Rebalance, err = between(opHeartbeat, "rebalance_timeout", r.GetRebalanceTimeout(), sessionMin, rebalanceMax); err != nil {
 		return h, err
 	}
 	if !h.Leaving {
@@ -135,14 +135,14 @@ func subscriptionOf(r *v1.HeartbeatRequest) (groups.Subscription, error) {
 	return s, nil
 }
 
-// between reads a duration to the millisecond, which is what groups keep of it; 0: none is given.
-func between(field string, d *durationpb.Duration, least, most time.Duration) (time.Duration, error) {
+// between reads a duration to the millisecond, which is what groups and queues keep of it; 0: none is given.
+func between(op, field string, d *durationpb.Duration, least, most time.Duration) (time.Duration, error) {
 	if d == nil {
 		return 0, nil
 	}
 	given := d.AsDuration()
 	if d.CheckValid() != nil || given < least || given > most {
-		return 0, invalid(opHeartbeat, field, "%v is not in %v to %v", given, least, most)
+		return 0, invalid(op, field, "%v is not in %v to %v", given, least, most)
 	}
 	return given.Truncate(time.Millisecond), nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -197,11 +198,27 @@ func dataPayload(b []byte) *v1.Payload {
 	return &v1.Payload{Kind: &v1.Payload_Data{Data: b}}
 }
 
-// present gives every payload the first kind that fits, for people who read JSON.
-func present(partitions []*v1.FetchResponse_Partition) {
-	for _, p := range partitions {
-		for _, r := range p.GetRecords() {
-			presentRecord(r)
+// present gives every payload of an answer the first kind that fits, for people who read JSON.
+func present(answer proto.Message) {
+	partitions := func(list []*v1.FetchResponse_Partition) {
+		for _, p := range list {
+			for _, r := range p.GetRecords() {
+				presentRecord(r)
+			}
+		}
+	}
+	switch m := answer.(type) {
+	case *v1.FetchResponse:
+		partitions(m.Partitions)
+	case *v1.TailResponse:
+		partitions(m.Partitions)
+	case *v1.PullResponse:
+		for _, r := range m.Records {
+			presentRecord(r.Record)
+		}
+	case *v1.ListDeadLettersResponse:
+		for _, l := range m.DeadLetters {
+			presentRecord(l.Record)
 		}
 	}
 }

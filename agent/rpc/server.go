@@ -89,11 +89,12 @@ const (
 	sendTimeout    = 30 * time.Second // in which a client must take one message of a stream
 )
 
-// edge implements the services. It keeps nothing of a call behind its end.
+// edge implements the services. It keeps nothing of a call behind its end, but for names that topics have for ever.
 type edge struct {
 	cfg    Config
 	engine Engine
 	memory *memory
+	names  nameCache
 
 	readiness readiness
 
@@ -121,6 +122,8 @@ func (e *edge) handler() http.Handler {
 	mux.Handle(splashdamv1connect.NewTopicServiceHandler(e, options))
 	mux.Handle(splashdamv1connect.NewLogServiceHandler(e, options))
 	mux.Handle(splashdamv1connect.NewGroupServiceHandler(e, options))
+	mux.Handle(splashdamv1connect.NewQueueServiceHandler(e, options))
+	mux.Handle(splashdamv1connect.NewDeadLetterServiceHandler(e, options))
 	mux.Handle(splashdamv1connect.NewClusterServiceHandler(e, options))
 	mux.Handle(healthv1connect.NewHealthHandler(health{e}, options))
 	reflector := grpcreflect.NewStaticReflector(append(services(), healthv1connect.HealthName)...)
@@ -137,6 +140,8 @@ func services() []string {
 		splashdamv1connect.TopicServiceName,
 		splashdamv1connect.LogServiceName,
 		splashdamv1connect.GroupServiceName,
+		splashdamv1connect.QueueServiceName,
+		splashdamv1connect.DeadLetterServiceName,
 		splashdamv1connect.ClusterServiceName,
 	}
 }
@@ -153,8 +158,10 @@ func (e *edge) options() connect.HandlerOption {
 		}),
 		connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
 			switch spec.Procedure {
-			case splashdamv1connect.LogServiceFetchProcedure, splashdamv1connect.LogServiceTailProcedure:
-				// Batches come compressed by their producer: a second compression costs time and wins nothing.
+			case splashdamv1connect.LogServiceFetchProcedure, splashdamv1connect.LogServiceTailProcedure,
+				splashdamv1connect.QueueServicePullProcedure, splashdamv1connect.DeadLetterServiceListDeadLettersProcedure:
+				// Batches come compressed by their producer: a second compression costs time and wins nothing. Records one by one go the
+				// same way, so that a compressor never stands between a reader and a full network.
 				return []connect.HandlerOption{connect.WithCompressMinBytes(math.MaxInt)}
 			}
 			return nil

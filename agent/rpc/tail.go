@@ -140,7 +140,7 @@ func (f *follower) read(ctx context.Context, wait time.Duration) (response *v1.T
 	if err != nil {
 		return response, true // no memory: heartbeats go on
 	}
-	left := newBudget(fetchRecordsMax, reads, f.claim)
+	left := newBudget(fetchRecordsMax, storedBytes(reads), f.claim)
 	found := make(map[string]bool) // topics whose partitions came instead of AnyPartition
 	for _, read := range reads {
 		at := place{read.Topic, read.Partition}
