@@ -54,18 +54,14 @@ func Run(seed uint64, opt Options) Result {
 	if opt.Span == 0 {
 		opt.Span = 20 * time.Second
 	}
-	w := &world{opt: opt, known: map[objectlog.UUID]*node{}}
-	stream := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, n)) }
-	w.fate, w.lives, w.choices = stream(1), stream(2), stream(3)
-	faults := chooseFaults(stream(4), opt.Span, 2)
+	w := newWorld(seed, opt)
+	faults := chooseFaults(draws(seed, 4), opt.Span, 2)
 	if opt.Alone != "" {
-		faults = []fault{chooseAlone(stream(4), opt.Alone, opt.Span)}
+		faults = []fault{chooseAlone(draws(seed, 4), opt.Alone, opt.Span)}
 	}
 	if opt.Damage {
-		faults = append(faults, chooseDamage(stream(5), opt.Span, 2)...)
+		faults = append(faults, chooseDamage(draws(seed, 5), opt.Span, 2)...)
 	}
-	w.check = newChecker(w)
-	w.choose()
 	w.create()
 	if w.err == nil {
 		for i, f := range faults {
@@ -83,6 +79,16 @@ func Run(seed uint64, opt Options) Result {
 		w.describe()
 	}
 	return Result{Hash: w.hash, Err: w.err, Stats: w.stats, Faults: faults, Log: w.log}
+}
+
+func draws(seed, n uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, n)) }
+
+// newWorld is a world in which nothing has happened yet.
+func newWorld(seed uint64, opt Options) *world {
+	w := &world{opt: opt, known: map[objectlog.UUID]*node{}, fate: draws(seed, 1), lives: draws(seed, 2), choices: draws(seed, 3)}
+	w.check = newChecker(w)
+	w.choose()
+	return w
 }
 
 // describe adds to the history in words where every replica stands.

@@ -75,10 +75,12 @@ func (w *world) settled(owners []*node) bool {
 	return true
 }
 
-// settle checks that leadership comes to rest after the last fault, where it should, without a duel.
+// settle checks that leadership comes to rest after the last fault, where it should, without a duel. A renewal that a fault held up is given up, and
+// sent again, only behind the fault's end: until then a lease may run out whose leader is in its place, so that is no rest.
 func (w *world) settle(before []objectlog.Epoch) {
 	owners := w.owners()
-	settled := func() bool { return w.settled(owners) }
+	renewed := w.healed + requestTimeout + w.set.lease/4 // the back-off is a sixth of the lease at most, by the slowest clock a little more
+	settled := func() bool { return w.now >= renewed && w.settled(owners) }
 	w.run(w.now+quiesce, settled)
 	if w.err == nil && !settled() {
 		w.fail("unsettled", "%v after the last fault: %s", quiesce, w.whoLeads(owners))
