@@ -74,7 +74,7 @@ type Elapse struct {
 type Fail struct {
 	Key
 	Offset     objectlog.Offset
-	Committed  objectlog.Offset // the group's position: what lies below is forgotten
+	Committed  objectlog.Offset // the group's position: what lies below is forgotten, and not sent again
 	Deliveries int32
 	First      objectlog.Timestamp // when it failed for the first time
 	Error      string

@@ -15,7 +15,8 @@ func (c *Fail) apply(s *State, at metadata.Position) Result {
 	}
 	q.Policy = c.Policy
 	q.change(0, c.Committed, func(p Piece) (Piece, bool) { return p, p.Phase != Buried })
-	if _, known := q.At(c.Offset); known {
+	// Below the position nothing tells any more whether it was sent before, and the group does not come back to it.
+	if _, known := q.At(c.Offset); known || c.Offset < c.Committed {
 		return Result{}
 	}
 	if len(q.Pieces) >= piecesMax {

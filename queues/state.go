@@ -70,6 +70,9 @@ func (s *State) Apply(at metadata.Position, c metadata.Command) (result any, err
 	return op.apply(s, at), nil
 }
 
+// Changes is a number that is another one after every change of a queue, as long as this State lives.
+func (s *State) Changes() uint64 { return s.moves }
+
 // Queue finds a queue. It may be read until the next Apply.
 func (s *State) Queue(k Key) (*Queue, bool) {
 	i, ok := s.find(k)
