@@ -93,7 +93,7 @@ type MoveOut struct {
 type Departure struct {
 	Offset objectlog.Offset
 	To     Place
-	// Producer is for a route that is not there yet, and was used for nothing else; objectlog.NoProducer: none.
+	// Producer is for a route that is not there yet, and was drawn for this proposal; objectlog.NoProducer: none.
 	Producer  objectlog.ProducerID
 	Edited    []byte
 	HasEdited bool
@@ -130,7 +130,7 @@ type Range struct {
 	From, To objectlog.Offset
 }
 
-// Trim finishes what the log does not hold any more, and nobody has in hand.
+// Trim finishes what the log does not hold any more, and nobody has in hand: what is locked or on its way stays until that is over.
 type Trim struct {
 	Key
 	LogStart objectlog.Offset
@@ -141,8 +141,8 @@ type DropTopic struct {
 	Topic objectlog.UUID
 }
 
-// Expire forgets the queues that nobody has used since before the time and that nothing is on its way from. Those of dead-letter topics
-// themselves stay: what was redriven would come back.
+// Expire forgets the queues that nobody has used since before the time and of which nothing is locked, delayed, failed or on its way. Those of dead-letter
+// topics themselves stay: what was redriven would come back.
 type Expire struct {
 	Before objectlog.Timestamp
 }

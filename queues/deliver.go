@@ -17,15 +17,15 @@ func (c *Acquire) apply(s *State, at metadata.Position) Result {
 	if locked := q.lockedUnder(c.Lock); len(locked) > 0 {
 		return Result{Acquired: locked}
 	}
-	stamp, left := q.stamp(), objectlog.Offset(c.Limit)
-	for _, r := range q.again(left) {
-		left -= r.To - r.From
-		q.change(r.From, r.To, func(p Piece) (Piece, bool) {
+	stamp := q.stamp()
+	until, left := q.again(objectlog.Offset(c.Limit))
+	q.change(0, until, func(p Piece) (Piece, bool) {
+		if p.Phase == Ready {
 			p.Phase, p.Lock, p.Wait, p.Stamp = Locked, c.Lock, c.Wait, stamp
 			p.Deliveries++
-			return p, true
-		})
-	}
+		}
+		return p, true
+	})
 	if fresh := min(left, c.Until-q.Next, objectlog.Offset(c.Window)-objectlog.Offset(q.InFlight())); fresh > 0 && len(q.Pieces) < piecesMax {
 		q.add(Piece{From: q.Next, To: q.Next + fresh, Phase: Locked, Lock: c.Lock, Wait: c.Wait, Stamp: stamp, Deliveries: 1})
 		q.Next += fresh
@@ -43,17 +43,15 @@ func (q *Queue) lockedUnder(lock uint64) []Acquired {
 	return locked
 }
 
-// again answers the first records that are to be handed out again, up to a number of them.
-func (q *Queue) again(limit objectlog.Offset) []Range {
-	var ranges []Range
+// again answers how far the first records reach that are to be handed out again, and how many are missing to the limit.
+func (q *Queue) again(limit objectlog.Offset) (until, left objectlog.Offset) {
 	for i := 0; i < len(q.Pieces) && limit > 0; i++ {
 		if p := q.Pieces[i]; p.Phase == Ready {
-			r := Range{p.From, min(p.To, p.From+limit)}
-			limit -= r.To - r.From
-			ranges = append(ranges, r)
+			until = min(p.To, p.From+limit)
+			limit -= until - p.From
 		}
 	}
-	return ranges
+	return until, limit
 }
 
 func (c *Settle) apply(s *State, at metadata.Position) Result {

@@ -72,7 +72,10 @@ func (c *Acquire) decode(r *reader) {
 }
 
 func (c *Acquire) check() error {
-	return errors.Join(CheckGroup(c.Group), checkPolicy(c.Policy), within("lock", int64(c.Lock>>1), 1, math.MaxInt64), within("lock time in ms", c.Wait.Milliseconds(), 1, WaitMax.Milliseconds()),
+	if c.Lock == 0 {
+		return errors.New("lock: 0, want a number drawn at random")
+	}
+	return errors.Join(CheckGroup(c.Group), checkPolicy(c.Policy), within("lock time in ms", c.Wait.Milliseconds(), 1, WaitMax.Milliseconds()),
 		within("limit", int64(c.Limit), 1, WindowMax), within("window", int64(c.Window), 1, WindowMax))
 }
 
@@ -92,8 +95,8 @@ func (c *Settle) decode(r *reader) {
 	n := r.Count("items", 13)
 	c.Items = make([]Settlement, 0, n)
 	for range n {
-		i := Settlement{From: r.offset("from")}
-		i.To = i.From + r.offset("records")
+		var i Settlement
+		i.From, i.To = r.span()
 		i.Lock, i.Verdict, i.Wait, i.Error = r.lock(), Verdict(r.Byte("verdict")), r.wait(), r.String("error", ErrorBytesMax)
 		c.Items = append(c.Items, i)
 	}
@@ -129,7 +132,7 @@ func (c *Elapse) decode(r *reader) {
 	c.Key = r.key()
 	last := int64(0)
 	for range r.Count("stamps", 1) {
-		last += int64(r.Bounded("stamp", offsetMax))
+		last += int64(r.Bounded("stamp", offsetMax-uint64(last)))
 		c.Stamps = append(c.Stamps, last)
 	}
 }
@@ -144,7 +147,7 @@ func (c Fail) Command() metadata.Command {
 }
 
 func (c *Fail) decode(r *reader) {
-	c.Key, c.Offset, c.Committed = r.key(), r.offset("offset"), r.offset("committed")
+	c.Key, c.Offset, c.Committed = r.key(), r.record(), r.offset("committed")
 	c.Deliveries, c.First = int32(r.Bounded("deliveries", math.MaxInt32)), objectlog.Timestamp(r.Varint("first"))
 	c.Error, c.Policy = r.String("error", ErrorBytesMax), r.policy()
 }
@@ -171,7 +174,7 @@ func (c MoveOut) Command() metadata.Command {
 func (c *MoveOut) decode(r *reader) {
 	c.Key, c.Until = r.key(), r.offset("until")
 	for range r.Count("items", 20) {
-		d := Departure{Offset: r.offset("offset"), To: r.place()}
+		d := Departure{Offset: r.record(), To: r.place()}
 		d.Producer = objectlog.ProducerID(r.Bounded("producer", offsetMax)) - 1
 		d.Edited, d.HasEdited = r.edited()
 		c.Items = append(c.Items, d)
@@ -199,7 +202,7 @@ func (c Moved) Command() metadata.Command {
 func (c *Moved) decode(r *reader) {
 	c.Key = r.key()
 	for range r.Count("items", 3) {
-		c.Items = append(c.Items, Arrival{Offset: r.offset("offset"), Producer: objectlog.ProducerID(r.Bounded("producer", offsetMax)),
+		c.Items = append(c.Items, Arrival{Offset: r.record(), Producer: objectlog.ProducerID(r.Bounded("producer", offsetMax)),
 			Sequence: int32(r.Bounded("sequence", math.MaxInt32))})
 	}
 }
@@ -229,8 +232,8 @@ func (c Discard) Command() metadata.Command {
 func (c *Discard) decode(r *reader) {
 	c.Key, c.Until = r.key(), r.offset("until")
 	for range r.Count("ranges", 2) {
-		x := Range{From: r.offset("from")}
-		x.To = x.From + r.offset("records")
+		var x Range
+		x.From, x.To = r.span()
 		c.Ranges = append(c.Ranges, x)
 	}
 }
@@ -309,6 +312,17 @@ func (r *reader) offset(what string) objectlog.Offset {
 	return objectlog.Offset(r.Bounded(what, offsetMax))
 }
 
+// record reads the offset of one record: what is behind it is an offset too.
+func (r *reader) record() objectlog.Offset {
+	return objectlog.Offset(r.Bounded("offset", offsetMax-1))
+}
+
+// span reads a range as its first offset and how many there are.
+func (r *reader) span() (from, to objectlog.Offset) {
+	from = r.offset("from")
+	return from, from + objectlog.Offset(r.Bounded("records", offsetMax-uint64(from)))
+}
+
 func (r *reader) wait() time.Duration {
 	return time.Duration(r.Bounded("time", uint64(WaitMax.Milliseconds()))) * time.Millisecond
 }
@@ -360,13 +374,15 @@ func DecodeResult(b []byte) (Result, error) {
 	}
 	out := Result{Reason: Reason(r.Byte("reason"))}
 	for range r.Count("acquired", 3) {
-		a := Acquired{From: r.offset("from")}
-		a.To, a.Deliveries = a.From+r.offset("records"), int32(r.Bounded("deliveries", math.MaxInt32))
+		var a Acquired
+		a.From, a.To = r.span()
+		a.Deliveries = int32(r.Bounded("deliveries", math.MaxInt32))
 		out.Acquired = append(out.Acquired, a)
 	}
 	for range r.Count("refused", 3) {
-		x := Refusal{From: r.offset("from")}
-		x.To, x.Reason = x.From+r.offset("records"), Reason(r.Byte("reason"))
+		var x Refusal
+		x.From, x.To = r.span()
+		x.Reason = Reason(r.Byte("reason"))
 		out.Refused = append(out.Refused, x)
 	}
 	out.Expired = int64(r.Bounded("expired", offsetMax))

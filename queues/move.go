@@ -19,7 +19,7 @@ func (c *Fail) apply(s *State, at metadata.Position) Result {
 	if _, known := q.At(c.Offset); known || c.Offset < c.Committed {
 		return Result{}
 	}
-	if len(q.Pieces) >= piecesMax {
+	if q.mostPieces() >= piecesMax {
 		return Result{Reason: ReasonFull}
 	}
 	q.add(Piece{From: c.Offset, To: c.Offset + 1, Phase: Failed, Deliveries: c.Deliveries,
@@ -28,23 +28,31 @@ func (c *Fail) apply(s *State, at metadata.Position) Result {
 	return Result{}
 }
 
-func (c *MoveOut) apply(s *State, at metadata.Position) Result {
-	q := s.touch(c.Key, at)
-	if q == nil {
-		return Result{Reason: ReasonFull}
+// mostPieces is how many pieces an ordered queue can come to without another Fail: whatever fares alike may part.
+func (q *Queue) mostPieces() int64 {
+	n := q.InFlight()
+	for _, p := range q.Pieces {
+		if p.Phase == Buried {
+			n++
+		}
 	}
+	return n
+}
+
+func (c *MoveOut) apply(s *State, at metadata.Position) Result {
+	old, known := s.Queue(c.Key)
 	for _, d := range c.Items {
-		if d.Producer == objectlog.NoProducer && q.route(d.To) < 0 {
+		if d.Producer == objectlog.NoProducer && (!known || old.route(d.To) < 0) {
 			return Result{Reason: ReasonNoProducer}
 		}
 	}
+	q, reason := s.touch(c.Key, at)
+	if reason != ReasonNone {
+		return Result{Reason: reason}
+	}
 	var result Result
 	for _, d := range c.Items {
-		if !q.extend(d.Offset, c.Until) {
-			result.refuse(d.Offset, d.Offset+1, ReasonNotThere)
-			continue
-		}
-		if p, ok := q.At(d.Offset); !ok || !q.movable(p) {
+		if !q.movable(d.Offset, c.Until) {
 			result.refuse(d.Offset, d.Offset+1, ReasonNotThere)
 			continue
 		}
@@ -53,6 +61,7 @@ func (c *MoveOut) apply(s *State, at metadata.Position) Result {
 			result.refuse(d.Offset, d.Offset+1, ReasonFull)
 			continue
 		}
+		q.extend(d.Offset + 1)
 		q.change(d.Offset, d.Offset+1, func(p Piece) (Piece, bool) {
 			move.Failed = p.Phase == Failed
 			p.Phase, p.Move = Moving, &move
@@ -63,34 +72,67 @@ func (c *MoveOut) apply(s *State, at metadata.Position) Result {
 }
 
 // touch answers the queue for changing. A dead-letter topic's own begins with the first that is done of it.
-func (s *State) touch(k Key, at metadata.Position) *Queue {
-	if k.Group != "" {
-		return s.own(k, at)
+func (s *State) touch(k Key, at metadata.Position) (*Queue, Reason) {
+	if k.Group == "" {
+		return s.ownOrMake(k, 0, false, at)
 	}
-	q, _ := s.ownOrMake(k, 0, false, at)
-	return q
+	if q := s.own(k, at); q != nil {
+		return q, ReasonNone
+	}
+	return nil, ReasonNotThere
 }
 
-// movable: it may leave. Only a dead-letter topic's own queue gives what did not fail.
-func (q *Queue) movable(p Piece) bool { return p.Phase == Failed || p.Phase == Ready && q.Group == "" }
+// movable: the record may leave. Only a dead-letter topic's own queue gives what did not fail, and what it never touched.
+func (q *Queue) movable(o, until objectlog.Offset) bool {
+	if o >= q.Next {
+		return q.Group == "" && o < until
+	}
+	p, ok := q.At(o)
+	return ok && (p.Phase == Failed || p.Phase == Ready && q.Group == "")
+}
 
-// extend makes what a dead-letter topic's own queue holds up to an offset a piece of it. False: that is beyond the log.
-func (q *Queue) extend(offset, until objectlog.Offset) bool {
-	if offset < q.Next {
-		return true
+// extend makes what a dead-letter topic's own queue holds up to an offset a piece of it.
+func (q *Queue) extend(to objectlog.Offset) {
+	if q.Group == "" && q.Next < to {
+		q.add(Piece{From: q.Next, To: to, Phase: Ready})
+		q.Next = to
 	}
-	if q.Group != "" || offset >= until {
-		return false
+}
+
+// room says whether there may be so many more pieces. Those that stay get half of the room: the rest is for records that leave one behind the other,
+// which come and go.
+func (q *Queue) room(more int, stay bool) bool {
+	limit := piecesMax
+	if stay {
+		limit /= 2
 	}
-	q.add(Piece{From: q.Next, To: offset + 1, Phase: Ready})
-	q.Next = offset + 1
-	return true
+	return more == 0 || len(q.Pieces)+more <= limit
+}
+
+// parts counts the pieces that taking [from, to) out leaves in the place of one.
+func (q *Queue) parts(from, to objectlog.Offset) int {
+	n := 0
+	if p, ok := q.At(from); ok && p.From < from || !ok && from > q.Next {
+		n++
+	}
+	if p, ok := q.At(to - 1); ok && p.To > to {
+		n++
+	}
+	return n
 }
 
 // depart gives a record its place on its route, which is made if it is not there.
 func (q *Queue) depart(d Departure) (Move, bool) {
-	if len(q.Pieces)+2 > piecesMax {
-		return Move{}, false
+	// A group's records were counted when they came.
+	if q.Group == "" {
+		more := q.parts(d.Offset, d.Offset+1)
+		stay := more == 2 || d.Offset > q.Next
+		if d.Offset >= q.Next {
+			more++
+		}
+		if !q.room(more, stay) {
+			return Move{}, false
+		}
 	}
 	i := q.route(d.To)
 	if i < 0 {
@@ -159,17 +201,22 @@ func (c *Reroute) apply(s *State, at metadata.Position) Result {
 }
 
 func (c *Discard) apply(s *State, at metadata.Position) Result {
-	q := s.touch(c.Key, at)
-	if q == nil {
-		return Result{Reason: ReasonFull}
+	q, reason := s.touch(c.Key, at)
+	if reason != ReasonNone {
+		return Result{Reason: reason}
 	}
 	var result Result
 	for _, r := range c.Ranges {
-		if len(q.Pieces)+2 > piecesMax {
+		to := min(r.To, c.Until)
+		if r.From >= to {
+			result.refuse(r.From, r.To, ReasonNotThere)
+			continue
+		}
+		if more := q.parts(r.From, to); (more == 2 || r.From > q.Next) && !q.room(1, true) {
 			result.refuse(r.From, r.To, ReasonFull)
 			continue
 		}
-		q.extend(min(r.To, c.Until)-1, c.Until)
+		q.extend(to)
 		done := r.From
 		q.change(r.From, r.To, func(p Piece) (Piece, bool) {
 			if p.Phase != Ready || q.Group != "" {
@@ -184,8 +231,8 @@ func (c *Discard) apply(s *State, at metadata.Position) Result {
 	return result
 }
 
-func (c *Trim) apply(s *State, at metadata.Position) Result {
-	if q := s.own(c.Key, at); q != nil {
+func (c *Trim) apply(s *State, _ metadata.Position) Result {
+	if q := s.own(c.Key, metadata.Position{}); q != nil { // retention is no use of a queue
 		q.trim(c.LogStart)
 	}
 	return Result{}

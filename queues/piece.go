@@ -70,10 +70,11 @@ func (q *Queue) stamp() int64 {
 	return q.stamps
 }
 
-// trim finishes what lies below the log's start and nobody has in hand.
+// trim finishes what lies below the log's start and nobody has in hand. A record on its way keeps its place: a gap in the sequences of its route would let
+// whoever still has it in hand, and writes it, open the way for the ones behind it, which have gone another by then.
 func (q *Queue) trim(logStart objectlog.Offset) {
 	if len(q.Pieces) > 0 && q.Pieces[0].From < logStart {
-		q.change(0, logStart, func(p Piece) (Piece, bool) { return p, p.Phase == Locked })
+		q.change(0, logStart, func(p Piece) (Piece, bool) { return p, p.Phase == Locked || p.Phase == Moving })
 	}
 	q.Next = max(q.Next, logStart)
 }

@@ -2,6 +2,7 @@ package queues
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -115,27 +116,74 @@ func (s *State) Restore(b []byte) error {
 func (r *reader) snapshotQueue() Queue {
 	q := Queue{Key: r.key(), Ordered: r.bit("ordered"), Next: r.offset("next"), Policy: r.policy()}
 	q.Used, q.stamps = objectlog.Timestamp(r.Varint("used")), int64(r.Bounded("stamps", offsetMax))
-	for range r.Count("routes", 19) {
+	for range r.count("routes", 19, routesMax) {
 		q.Routes = append(q.Routes, Route{To: r.place(), Producer: objectlog.ProducerID(r.Bounded("producer", offsetMax)), Next: int32(r.Bounded("next", math.MaxInt32))})
 	}
 	last := objectlog.Offset(0)
-	for range r.Count("pieces", 5) {
+	for range r.count("pieces", 5, piecesMax) {
 		p := r.piece(last)
-		if r.Err == nil && (p.From >= p.To || p.To > q.Next) {
-			r.Fail("piece [%d, %d) of [0, %d)", p.From, p.To, q.Next)
-		}
 		if r.Err != nil {
 			break
 		}
 		q.Pieces = append(q.Pieces, p)
 		last = p.To
 	}
+	if err := q.sound(); r.Err == nil && err != nil {
+		r.Fail("queue %s/%d %q: %v", q.Topic, q.Partition, q.Group, err)
+	}
 	return q
 }
 
+// count reads the length of a list that is bounded by more than the input.
+func (r *reader) count(what string, bytesMin, most int) int {
+	n := r.Count(what, bytesMin)
+	if n > most {
+		r.Fail("%s: %d is above %d", what, n, most)
+		return 0
+	}
+	return n
+}
+
+// sound says what no commands would have led to.
+func (q *Queue) sound() error {
+	if q.Ordered && q.Group == "" {
+		return errors.New("an ordered queue of no group")
+	}
+	for i, r := range q.Routes {
+		if q.route(r.To) < i {
+			return fmt.Errorf("two routes to %s/%d", r.To.Topic, r.To.Partition)
+		}
+	}
+	for i, p := range q.Pieces {
+		if p.From >= p.To || p.To > q.Next || i > 0 && (p.From < q.Pieces[i-1].To || q.Pieces[i-1].joins(p)) || !q.may(p) {
+			return fmt.Errorf("piece [%d, %d) in phase %d behind %d deliveries, of [0, %d)", p.From, p.To, p.Phase, p.Deliveries, q.Next)
+		}
+	}
+	return nil
+}
+
+// may says whether a piece can be in this queue.
+func (q *Queue) may(p Piece) bool {
+	delivered := p.Deliveries > 0 || q.Group == ""
+	switch p.Phase {
+	case Ready:
+		return !q.Ordered
+	case Locked:
+		return !q.Ordered && p.Deliveries > 0 && p.Lock != 0 && p.Stamp > 0 && p.Stamp <= q.stamps
+	case Delayed:
+		return !q.Ordered && delivered && p.Stamp > 0 && p.Stamp <= q.stamps
+	case Failed:
+		return delivered
+	case Moving:
+		i := q.route(p.Move.To)
+		return p.To == p.From+1 && i >= 0 && q.Routes[i].Producer == p.Move.Producer && q.Routes[i].Next != p.Move.Sequence && p.Move.Failed == (q.Group != "")
+	}
+	return q.Ordered && cut(p, 0, 0) == Piece{Phase: Buried}
+}
+
 func (r *reader) piece(last objectlog.Offset) Piece {
-	p := Piece{From: last + r.offset("from")}
-	p.To = p.From + r.offset("records")
+	p := Piece{From: last + objectlog.Offset(r.Bounded("from", offsetMax-uint64(last)))}
+	p.To = p.From + objectlog.Offset(r.Bounded("records", offsetMax-uint64(p.From)))
 	p.Phase, p.Deliveries = Phase(r.Byte("phase")), int32(r.Bounded("deliveries", math.MaxInt32))
 	switch p.Phase {
 	case Ready, Failed, Buried:
@@ -151,6 +199,9 @@ func (r *reader) piece(last objectlog.Offset) Piece {
 		r.Fail("phase %d", p.Phase)
 	}
 	if p.Failure.Cause = Cause(r.Byte("cause")); p.Failure.Cause != CauseNone {
+		if p.Failure.Cause > CauseGivenUp {
+			r.Fail("cause %d", p.Failure.Cause)
+		}
 		p.Failure.First, p.Failure.Last = objectlog.Timestamp(r.Varint("first")), objectlog.Timestamp(r.Varint("last"))
 		p.Failure.Error = r.String("error", ErrorBytesMax)
 	}

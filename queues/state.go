@@ -127,6 +127,11 @@ func (s *State) ownOrMake(k Key, start objectlog.Offset, ordered bool, at metada
 	return s.ownAt(i, at), ReasonNone
 }
 
+// idle: nothing is in anybody's hands, waits or is on its way.
+func (q *Queue) idle() bool {
+	return !slices.ContainsFunc(q.Pieces, func(p Piece) bool { return p.Phase != Ready && p.Phase != Buried })
+}
+
 func (c *DropTopic) apply(s *State, _ metadata.Position) Result {
 	s.queues = slices.DeleteFunc(s.queues, func(q *queue) bool { return q.Topic == c.Topic })
 	return Result{}
@@ -134,7 +139,7 @@ func (c *DropTopic) apply(s *State, _ metadata.Position) Result {
 
 func (c *Expire) apply(s *State, _ metadata.Position) Result {
 	s.queues = slices.DeleteFunc(s.queues, func(q *queue) bool {
-		return q.Group != "" && q.Used < c.Before && q.Count(Failed)+q.Count(Moving) == 0
+		return q.Group != "" && q.Used < c.Before && q.idle()
 	})
 	return Result{}
 }
