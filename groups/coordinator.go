@@ -331,6 +331,9 @@ func Answer(h Heartbeat, s *State) (a Assignment, news bool, err error) {
 	if reason := g.admits(h.Member.ID, h.Member.Instance); reason != ReasonNone {
 		return Assignment{}, true, reason
 	}
+	if g.returned(h) {
+		return Assignment{}, true, ReasonUnknownMember
+	}
 	m, _ := g.Member(h.Member.ID)
 	a = Assignment{Generation: g.Generation, Partitions: g.Assignment(m.ID), Session: m.Session}
 	news = a.Generation != h.Generation
@@ -340,4 +343,16 @@ func Answer(h Heartbeat, s *State) (a Assignment, news bool, err error) {
 		}
 	}
 	return a, news, nil
+}
+
+// returned: the member works on something since before it got it. It was gone in between, others may have had it, and what came late of its first
+// call has made it a member again, of which it knows nothing: were it told to keep that, its position of then would undo theirs.
+func (g *Group) returned(h Heartbeat) bool {
+	return slices.ContainsFunc(g.Slots, func(s Slot) bool {
+		if s.Owner != h.Member.ID || s.Since <= h.Generation {
+			return false
+		}
+		_, works := slices.BinarySearchFunc(h.Owned, s.TopicPartition, TopicPartition.Compare)
+		return works
+	})
 }

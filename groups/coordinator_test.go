@@ -445,6 +445,33 @@ func TestHeartbeatOfOneWhoIsNoMemberIsRefusedUnlessItJoins(t *testing.T) {
 	}
 }
 
+// Both calls are of one life. The other member's commits would be undone by one that goes on where it was before it was gone.
+func TestMemberThatWasGoneMeanwhileKeepsNothing(t *testing.T) {
+	l := joined(t, member("a", "x"))
+	before := l.stays(member("a", "x"))
+	l.do(leave("a"))
+	if _, err := l.heartbeat(Heartbeat{Member: member("b", "x")}); err != nil {
+		t.Fatal(err)
+	}
+	l.pass(200 * time.Millisecond)
+	l.want(commit("b", l.group("g").Generation, 9, at(1, 0)).Command(), ReasonNone)
+	if _, err := l.heartbeat(Heartbeat{Member: member("a", "x")}); err != nil { // a copy of its first call
+		t.Fatal(err)
+	}
+	if a, err := l.heartbeat(before); err != nil || len(a.Partitions) > 0 {
+		t.Fatalf("answer %v, %v: all is another member's", a, err)
+	}
+	l.do(leave("b"))
+	l.pass(200 * time.Millisecond)
+	if a, err := l.heartbeat(before); err != ReasonUnknownMember {
+		t.Fatalf("answer %v, %v: it works on since before it has them", a, err)
+	}
+	fresh := Heartbeat{Member: member("a", "x"), Generation: before.Generation}
+	if a, err := l.heartbeat(fresh); err != nil || len(a.Partitions) != 4 {
+		t.Fatalf("answer %v, %v: what it does not work on it may begin", a, err)
+	}
+}
+
 func TestLeavingTwiceIsLeavingOnce(t *testing.T) {
 	l := joined(t, member("a", "x"))
 	for range 2 {

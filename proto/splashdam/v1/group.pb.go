@@ -153,7 +153,7 @@ type HeartbeatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 255 bytes of text.
 	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
-	// 1 to 64 bytes of text, chosen by the member, new in each of its lives: a UUID.
+	// 1 to 64 bytes of text, chosen by the member, new in each of its lives: a UUID. A life ends with leave and with UNKNOWN_MEMBER_ID.
 	Member string `protobuf:"bytes,2,opt,name=member,proto3" json:"member,omitempty"`
 	// Of a static member: the same in each of its lives, up to 255 bytes of text. A later life takes the former one's place without a new
 	// assignment.

@@ -60,8 +60,11 @@ type GroupServiceClient interface {
 	// Heartbeat joins a group, keeps the member's session, learns the assignment and says what is carried out of it, or leaves. A member
 	// has one Heartbeat under way at a time. It works through an assignment in this order: stop what is not assigned any more and
 	// commit its positions; take the answer's generation as its own and begin what is newly assigned; heartbeat with that generation and with what it works
-	// on now. Only then does what it stopped go to others. An answer that comes behind a later Heartbeat's beginning must be thrown away.
-	// failed_precondition with UNKNOWN_MEMBER_ID or FENCED_INSTANCE_ID: nothing is assigned any more, as of now.
+	// on now. Only then does what it stopped go to others. An answer that comes behind a later Heartbeat's beginning must be thrown away, and
+	// so must one of an older generation than the member's own: it is of an agent that is behind. A member's first answer has nothing to stop and is
+	// carried out before its next Heartbeat, which would else join again.
+	// failed_precondition with UNKNOWN_MEMBER_ID or FENCED_INSTANCE_ID: nothing is assigned any more, as of now. A member may hear the former, too, that
+	// was gone for a time without knowing and works on since before what it has now.
 	Heartbeat(context.Context, *v1.HeartbeatRequest) (*v1.HeartbeatResponse, error)
 	// CommitOffsets moves positions. What is wrong with one partition is in its own result. Repeats do no harm, but one that arrives late may
 	// undo a newer one of the same member.
@@ -216,8 +219,11 @@ type GroupServiceHandler interface {
 	// Heartbeat joins a group, keeps the member's session, learns the assignment and says what is carried out of it, or leaves. A member
 	// has one Heartbeat under way at a time. It works through an assignment in this order: stop what is not assigned any more and
 	// commit its positions; take the answer's generation as its own and begin what is newly assigned; heartbeat with that generation and with what it works
-	// on now. Only then does what it stopped go to others. An answer that comes behind a later Heartbeat's beginning must be thrown away.
-	// failed_precondition with UNKNOWN_MEMBER_ID or FENCED_INSTANCE_ID: nothing is assigned any more, as of now.
+	// on now. Only then does what it stopped go to others. An answer that comes behind a later Heartbeat's beginning must be thrown away, and
+	// so must one of an older generation than the member's own: it is of an agent that is behind. A member's first answer has nothing to stop and is
+	// carried out before its next Heartbeat, which would else join again.
+	// failed_precondition with UNKNOWN_MEMBER_ID or FENCED_INSTANCE_ID: nothing is assigned any more, as of now. A member may hear the former, too, that
+	// was gone for a time without knowing and works on since before what it has now.
 	Heartbeat(context.Context, *v1.HeartbeatRequest) (*v1.HeartbeatResponse, error)
 	// CommitOffsets moves positions. What is wrong with one partition is in its own result. Repeats do no harm, but one that arrives late may
 	// undo a newer one of the same member.
