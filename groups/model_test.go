@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/splashdam/splashdam/metadata"
+	"github.com/splashdam/splashdam/objectlog"
 	"pgregory.net/rapid"
 )
 
@@ -19,7 +20,8 @@ type world struct {
 	at      metadata.Position
 	now     time.Duration
 	core    *Coordinator
-	stale   *State // of a leader that is none any more; nil: there is none
+	stale   *State       // of a leader that is none any more; nil: there is none
+	staleAt metadata.Seq // of the newest entry that it knows
 	former  *Coordinator
 	catalog topics
 	version uint64
@@ -32,16 +34,16 @@ type world struct {
 	answers   []*answer
 	commits   []*committing
 
-	tenures map[TopicPartition][]tenure // in the order in which they began
-	worked  map[workedIn]string         // who
-	newest  map[TopicPartition]int      // tenure of the newest commit that was accepted
-	count   map[string]int              // of what happened, so that it is known to happen
+	tenures  map[TopicPartition][]tenure // in the order in which they began
+	worked   map[workedIn]string         // who
+	accepted map[TopicPartition][]string // whose commits were accepted
+	count    map[string]int              // of what happened, so that it is known to happen
 }
 
 // tenure is a time in which a member works on a partition.
 type tenure struct {
-	n      int
 	member string
+	from   int // how many commits had been accepted: the newest one's position is where it begins
 }
 
 type workedIn struct {
@@ -89,7 +91,7 @@ type committing struct {
 
 func newWorld(t *rapid.T) *world {
 	w := &world{t: t, state: NewState(), now: 1, core: NewCoordinator(), catalog: topics{"x": {topic(1), 3}}, version: 1, topics: 1,
-		tenures: map[TopicPartition][]tenure{}, worked: map[workedIn]string{}, newest: map[TopicPartition]int{}, count: map[string]int{}}
+		tenures: map[TopicPartition][]tenure{}, worked: map[workedIn]string{}, accepted: map[TopicPartition][]string{}, count: map[string]int{}}
 	w.at.Epoch = 1
 	return w
 }
@@ -189,7 +191,7 @@ func (w *world) reply(c *call, s *State) {
 	a, _, err := Answer(c.h, s)
 	at := w.at.Seq
 	if s == w.stale {
-		at = 1
+		at = w.staleAt
 	}
 	w.answers = append(w.answers, &answer{of: c.of, n: c.n, a: a, at: at, e: err})
 }
@@ -255,13 +257,23 @@ func (w *world) follow(m *consumer) {
 	}
 	m.generation = a.Generation
 	for _, p := range a.Partitions {
-		if _, works := m.works[p]; !works {
+		if _, works := m.works[p]; !works && w.exists(p.Topic) {
 			all := w.tenures[p]
 			m.works[p] = len(all)
-			w.tenures[p] = append(all, tenure{len(all), m.ID})
+			w.tenures[p] = append(all, tenure{m.ID, len(w.accepted[p])})
 			w.count["tenure"]++
 		}
 	}
+}
+
+// exists: of a topic that is gone there is nothing to read, whatever a member was told before.
+func (w *world) exists(topic objectlog.UUID) bool {
+	for _, x := range w.catalog {
+		if x.id == topic {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *world) commit(*rapid.T) {
@@ -310,12 +322,12 @@ func (w *world) land(*rapid.T) {
 		if owner := g.OwnerOf(p); owner != c.command.Member {
 			w.t.Fatalf("a commit of %s was accepted in a partition of %q", c.command.Member, owner)
 		}
-		for _, later := range w.tenures[p][n:] {
-			if later.member != c.command.Member && later.n <= w.newest[p] {
-				w.t.Fatalf("a commit of %s from its %d. tenure came behind one of %s", c.command.Member, n, later.member)
+		for _, other := range w.accepted[p][w.tenures[p][n].from:] {
+			if other != c.command.Member {
+				w.t.Fatalf("a commit of %s in its tenure %d of %v undid one of %s", c.command.Member, n, p, other)
 			}
 		}
-		w.newest[p] = max(w.newest[p], n)
+		w.accepted[p] = append(w.accepted[p], c.command.Member)
 	}
 }
 
@@ -332,7 +344,7 @@ func (w *world) tick(*rapid.T) {
 
 // lead makes another leader. What was proposed to the one before can be appended no more; that one may not know, and answers on.
 func (w *world) lead(*rapid.T) {
-	w.stale, w.former, w.core = nil, w.core, NewCoordinator()
+	w.stale, w.staleAt, w.former, w.core = nil, w.at.Seq, w.core, NewCoordinator()
 	if rapid.Bool().Draw(w.t, "lives on") {
 		w.stale = NewState()
 		if err := w.stale.Restore(w.state.View().Encode(nil)); err != nil {
@@ -407,10 +419,8 @@ func (w *world) check(t *rapid.T) {
 	}
 	working := map[TopicPartition]string{} // of members whose time is not over
 	for _, m := range w.members {
-		if m.generation > 0 || m.todo != nil {
-			if !w.isMember(m.ID) {
-				m.over = w.at.Seq
-			}
+		if !w.isMember(m.ID) {
+			m.over = w.at.Seq
 		}
 		for p := range m.works {
 			in := workedIn{p, m.generation}
