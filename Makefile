@@ -30,7 +30,7 @@ test: ## run every test, on the real stores too where their components are insta
 	$(GO) test $(RACE) -timeout 10m $(STORES)
 	$(GO) test -timeout 10m -p 1 $(BROKERS)
 
-components: ## install MinIO, two table servers and HAProxy into .cache: about five minutes the first time
+components: ## install MinIO, two table servers, HAProxy and promtool into .cache: about five minutes the first time
 	./localstack/components.sh
 
 components-all: ## install dynoxide as well, a fast table server: some minutes more

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the components that tests and the local stack run against, each in its own folder of .cache (or of LOCALSTACK_COMPONENTS):
 #
-#   components.sh          MinIO, ministack, dynalite and HAProxy
+#   components.sh          MinIO, ministack, dynalite, HAProxy and promtool
 #   components.sh all      these and dynoxide, for benchmarks; optional everywhere
 #   components.sh status   says which are there and what does not run without the others
 #
@@ -31,6 +31,7 @@ without() {
 	ministack) echo "tests of the table on a real server, end-to-end tests on real stores, make stack" ;;
 	dynalite) echo "tests of the table on a second server, and on one that is killed" ;;
 	haproxy) echo "tests of agents behind a load balancer, make stack AGENTS=3" ;;
+	promtool) echo "tests of the alert rules (deploy/)" ;;
 	dynoxide) echo "benchmarks on a fast table server (optional)" ;;
 	esac
 }
@@ -62,25 +63,34 @@ needs() { # name, install or run
 		fi
 		;;
 	dynoxide-install) command -v cargo >/dev/null || echo "cargo" ;;
-	haproxy-install)
-		if [ -z "$(haproxy_here)" ] && ! { command -v apt-get && command -v dpkg-deb; } >/dev/null; then
-			echo "haproxy 2.4 or later on PATH (brew install haproxy, or the package of your system)"
+	haproxy-install | promtool-install)
+		if [ -z "$(here "$1")" ] && ! { command -v apt-get && command -v dpkg-deb; } >/dev/null; then
+			case $1 in
+			haproxy) echo "haproxy 2.4 or later on PATH (brew install haproxy, or the package of your system)" ;;
+			promtool) echo "promtool 2.31 or later on PATH (brew install prometheus, or the package of your system)" ;;
+			esac
 		fi
 		;;
 	esac
 }
 
-# haproxy_here answers a HAProxy of this machine that is new enough. A user's PATH may lack the folder that it is in.
-haproxy_here() {
+# here answers a HAProxy or promtool of this machine that is new enough. A user's PATH may lack the folder that it is in.
+here() { # name
 	local program
-	program=$(PATH=$PATH:/usr/local/sbin:/usr/sbin command -v haproxy) && recent "$program" && echo "$program"
+	program=$(PATH=$PATH:/usr/local/sbin:/usr/sbin command -v "$1") && recent "$1" "$program" && echo "$program"
 }
 
-# recent says whether this is HAProxy 2.4 or later.
-recent() {
-	local line
-	line=$("$1" -v 2>&1 | head -n 1)
-	[[ $line =~ version\ ([0-9]+)\.([0-9]+) ]] && [ $((BASH_REMATCH[1] * 100 + BASH_REMATCH[2])) -ge 204 ]
+# recent says whether a program is HAProxy 2.4 or later, or promtool 2.31 or later.
+recent() { # name, program
+	local least=204
+	[ "$1" = haproxy ] || least=231
+	[[ $(stated "$@") =~ version\ ([0-9]+)\.([0-9]+) ]] && [ $((BASH_REMATCH[1] * 100 + BASH_REMATCH[2])) -ge $least ]
+}
+
+stated() { # name, program
+	local ask=-v
+	[ "$1" = haproxy ] || ask=--version
+	"$2" $ask 2>&1 | head -n 1
 }
 
 # The installers put a component into the folder $1 and print what goes wrong.
@@ -103,22 +113,12 @@ install_dynoxide() {
 	cargo install --quiet --locked --root "$1" dynoxide-rs --version "$version" --no-default-features --features native-sqlite,http-server,cli
 }
 
-# A HAProxy of this machine is used as it is. Else the package is unpacked here, with the libraries that this machine lacks: nothing is
-# installed, so nobody need be root. Package lists that are absent or too old are fetched, but into the folder too.
+# A HAProxy of this machine is used as it is. Else the package is unpacked here, with the libraries that this machine lacks.
 install_haproxy() {
-	local here
-	here=$(haproxy_here)
-	if [ -n "$here" ]; then
-		ln -s "$here" "$1/haproxy"
+	if linked haproxy "$1"; then
 		return
 	fi
-	unpack_haproxy "$1" || {
-		echo "once more, with package lists of today"
-		mkdir -p "$1/apt/lists/partial"
-		apt-get update -o Dir::State::Lists="$1/apt/lists" -o Dir::Cache="$1/apt" -o APT::Sandbox::User="$(id -un)" &&
-			unpack_haproxy "$1" -o Dir::State::Lists="$1/apt/lists" -o Dir::Cache="$1/apt"
-	} || return
-	rm -rf "$1/apt" "$1"/*.deb
+	unpack "$1" wanting_libraries haproxy || return
 	cat >"$1/haproxy" <<'END'
 #!/bin/sh
 here=$(cd "$(dirname "$0")" && pwd)
@@ -129,23 +129,64 @@ export LD_LIBRARY_PATH
 exec "$here/usr/sbin/haproxy" "$@"
 END
 	chmod 755 "$1/haproxy"
-	recent "$1/haproxy" || {
-		echo "this is not HAProxy 2.4 or later: $("$1/haproxy" -v 2>&1 | head -n 1)"
-		rm "$1/haproxy"
+	checked haproxy "$1"
+}
+
+# Likewise promtool, which is in the package of Prometheus, and needs nothing else of it.
+install_promtool() {
+	if linked promtool "$1"; then
+		return
+	fi
+	unpack "$1" alone prometheus || return
+	mv "$1/usr/bin/promtool" "$1/promtool" && rm -rf "$1/usr" "$1/etc" "$1/lib" "$1/var" && checked promtool "$1"
+}
+
+linked() { # name, folder
+	local program
+	program=$(here "$1") && ln -s "$program" "$2/$1"
+}
+
+checked() { # name, folder
+	recent "$1" "$2/$1" || {
+		echo "this is not $1 $version: $(stated "$1" "$2/$1")"
+		rm "$2/$1"
 		return 1
 	}
 }
 
-# unpack_haproxy unpacks the package and all that apt would install with it. libc6 goes with the machine.
-unpack_haproxy() { # folder, options of apt-get
-	local folder=$1 packages package
-	shift
-	packages=$(apt-get install --simulate --no-install-recommends "$@" haproxy) || return
-	packages=$(awk '$1 == "Inst" && $2 != "libc6" { print $2 }' <<<"$packages")
-	[ -n "$packages" ] && (cd "$folder" && apt-get download "$@" -o APT::Sandbox::User="$(id -un)" $packages) || return
-	for package in "$folder"/*.deb; do
-		dpkg-deb -x "$package" "$folder" || return
+# unpack unpacks a package of Debian into a folder: nothing is installed, so nobody need be root. Package lists that are absent or too old
+# are fetched, but into the folder too.
+unpack() { # folder, what names the packages, package
+	download "$@" || {
+		echo "once more, with package lists of today"
+		mkdir -p "$1/apt/lists/partial"
+		apt-get update -o Dir::State::Lists="$1/apt/lists" -o Dir::Cache="$1/apt" -o APT::Sandbox::User="$(id -un)" &&
+			download "$@" -o Dir::State::Lists="$1/apt/lists" -o Dir::Cache="$1/apt"
+	} || return
+	local archive
+	for archive in "$1"/*.deb; do
+		dpkg-deb -x "$archive" "$1" || return
 	done
+	rm -rf "$1/apt" "$1"/*.deb
+}
+
+download() { # folder, what names the packages, package, options of apt-get
+	local folder=$1 naming=$2 package=$3 packages
+	shift 3
+	packages=$("$naming" "$package" "$@") && [ -n "$packages" ] &&
+		(cd "$folder" && apt-get download "$@" -o APT::Sandbox::User="$(id -un)" $packages)
+}
+
+# wanting_libraries names a package and all that apt would install with it. libc6 goes with the machine.
+wanting_libraries() { # package, options of apt-get
+	local package=$1 packages
+	shift
+	packages=$(apt-get install --simulate --no-install-recommends "$@" "$package") || return
+	awk '$1 == "Inst" && $2 != "libc6" { print $2 }' <<<"$packages"
+}
+
+alone() { # package
+	echo "$1"
 }
 
 temporary= watcher=
@@ -201,7 +242,7 @@ install() { # name
 
 status() {
 	local name absent incomplete=
-	for name in minio ministack dynalite haproxy dynoxide; do
+	for name in minio ministack dynalite haproxy promtool dynoxide; do
 		facts "$name"
 		absent=$(needs "$name" run)
 		if [ ! -e "$folder/$program" ]; then
@@ -216,7 +257,7 @@ status() {
 	[ -z "$incomplete" ] || echo "'make components' installs the components, 'make components-all' the optional one too"
 }
 
-components="minio ministack dynalite haproxy"
+components="minio ministack dynalite haproxy promtool"
 case ${1:-} in
 "") ;;
 all) components="$components dynoxide" ;;

@@ -35,7 +35,8 @@ func TestComponentThatCannotBeHadStopsNoOther(t *testing.T) {
 		"node":    "",
 		// npm install --prefix FOLDER ….
 		"npm":      `mkdir -p "$3/node_modules/.bin" && touch "$3/node_modules/.bin/dynalite"`,
-		"haproxy":  "echo HA-Proxy version 2.3.9", // too old
+		"haproxy":  "echo HA-Proxy version 2.3.9",                                 // too old
+		"promtool": "echo 'promtool, version 2.24.1+ds (branch: debian/sid)' >&2", // likewise
 		"apt-get":  "echo no mirror >&2; exit 100",
 		"dpkg-deb": "",
 	}
@@ -46,7 +47,7 @@ func TestComponentThatCannotBeHadStopsNoOther(t *testing.T) {
 			t.Errorf("with %s: exit code %d, want %d:\n%s", ci, code, want, out)
 		}
 		for _, line := range []string{"no network", "minio v0.0.0-20260212201848-7aac2a2c5b7c: NOT INSTALLED", "ministack 1.5.33: NOT INSTALLED", "dynalite 4.0.0: installed",
-			"no mirror", "haproxy 2.4-or-later: NOT INSTALLED"} {
+			"no mirror", "haproxy 2.4-or-later: NOT INSTALLED", "promtool 2.31-or-later: NOT INSTALLED"} {
 			if !strings.Contains(out, line) {
 				t.Errorf("with %s: %q is missing in:\n%s", ci, line, out)
 			}
@@ -65,22 +66,23 @@ func TestInstallationThatWasCutOffIsMadeAnew(t *testing.T) {
 		}
 	}
 	programs := map[string]string{
-		"go":      `touch "$GOBIN/minio"`,
-		"python3": `case $* in *--target*) while [ "$1" != --target ]; do shift; done; mkdir "$2/ministack" && touch "$2/ministack/__main__.py" ;; esac`,
-		"node":    "",
-		"npm":     `mkdir -p "$3/node_modules/.bin" && touch "$3/node_modules/.bin/dynalite"`,
-		"haproxy": "echo HAProxy version 2.10.1-dev 2030/01/01",
+		"go":       `touch "$GOBIN/minio"`,
+		"python3":  `case $* in *--target*) while [ "$1" != --target ]; do shift; done; mkdir "$2/ministack" && touch "$2/ministack/__main__.py" ;; esac`,
+		"node":     "",
+		"npm":      `mkdir -p "$3/node_modules/.bin" && touch "$3/node_modules/.bin/dynalite"`,
+		"haproxy":  "echo HAProxy version 2.10.1-dev 2030/01/01",
+		"promtool": "echo 'promtool, version 3.0.1 (branch: HEAD)'",
 	}
-	if out, _ := components(t, folder, nil, programs, "status"); strings.Count(out, "NOT RUN: ") != 5 {
-		t.Errorf("status of five that are not there:\n%s", out)
+	if out, _ := components(t, folder, nil, programs, "status"); strings.Count(out, "NOT RUN: ") != 6 {
+		t.Errorf("status of six that are not there:\n%s", out)
 	}
-	if out, code := components(t, folder, []string{"CI=true"}, programs); code != 0 || strings.Count(out, ": installed in ") != 4 {
+	if out, code := components(t, folder, []string{"CI=true"}, programs); code != 0 || strings.Count(out, ": installed in ") != 5 {
 		t.Errorf("exit code %d:\n%s", code, out)
 	}
-	if out, _ := components(t, folder, nil, programs, "status"); strings.Count(out, ": there") != 4 || !strings.Contains(out, "dynoxide: not installed") {
-		t.Errorf("status of four that are there:\n%s", out)
+	if out, _ := components(t, folder, nil, programs, "status"); strings.Count(out, ": there") != 5 || !strings.Contains(out, "dynoxide: not installed") {
+		t.Errorf("status of five that are there:\n%s", out)
 	}
-	if out, code := components(t, folder, []string{"CI=true"}, programs); code != 0 || strings.Count(out, ": there") != 4 {
+	if out, code := components(t, folder, []string{"CI=true"}, programs); code != 0 || strings.Count(out, ": there") != 5 {
 		t.Errorf("installed again? exit code %d:\n%s", code, out)
 	}
 }
@@ -109,6 +111,24 @@ case $2 in */haproxy.deb) printf '#!/bin/sh\necho "HAProxy version 2.6.1 with $L
 		t.Errorf("got %q, %v; want %q", version, err, want)
 	}
 	if got := names(t, filepath.Join(folder, "haproxy-2")); !slices.Equal(got, []string{"haproxy", "usr"}) {
+		t.Errorf("in its folder: %v", got)
+	}
+}
+
+func TestPromtoolIsTakenOutOfThePackageOfPrometheus(t *testing.T) {
+	folder := t.TempDir()
+	programs := map[string]string{
+		"haproxy": "exit 1", "promtool": "exit 1",
+		"go": "exit 1", "python3": "exit 1", "node": "exit 1", "npm": "exit 1",
+		"apt-get": `case $* in download*prometheus) touch prometheus.deb ;; *) exit 100 ;; esac`,
+		"dpkg-deb": `mkdir -p "$3/usr/bin" "$3/etc" && touch "$3/usr/bin/prometheus"
+printf '#!/bin/sh\necho "promtool, version 2.42.0+ds"\n' >"$3/usr/bin/promtool" && chmod 755 "$3/usr/bin/promtool"`,
+	}
+	out, _ := components(t, folder, nil, programs)
+	if !strings.Contains(out, "promtool 2.31-or-later: installed") {
+		t.Fatalf("not installed:\n%s", out)
+	}
+	if got := names(t, filepath.Join(folder, "promtool-2")); !slices.Equal(got, []string{"promtool"}) {
 		t.Errorf("in its folder: %v", got)
 	}
 }
