@@ -30,7 +30,7 @@ func BenchmarkPack(b *testing.B) {
 		b.Run(compression, func(b *testing.B) {
 			p := &Producer{
 				c: &Client{}, codec: codecs[compression], wake: newSignal(), space: make(chan struct{}),
-				topics: map[string]*topic{"matches": {name: "matches", partitions: 8, queues: make([]*queue, 8), asked: time.Now().Add(time.Hour)}},
+				topics: map[string]*topic{"matches": {name: "matches", partitions: 8, queues: make([]*sendQueue, 8), asked: time.Now().Add(time.Hour)}},
 				cfg:    ProducerConfig{Compression: compression}.withDefaults(),
 			}
 			records := benchRecords(10_000)

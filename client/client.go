@@ -1,5 +1,6 @@
 // Package client is the Go SDK of Splashdam: a Producer that packs records into batches and sends each exactly once, a
-// Consumer that reads partitions without skipping, chosen or shared with the other members of a group, and the administration of topics and groups.
+// Consumer that reads partitions without skipping, chosen or shared with the other members of a group, a Queue that hands out single records, dead letters,
+// and the administration of topics and groups.
 //
 // Every outcome is one of three: done, definitely not done, or unknown (ErrUnknownOutcome). An unknown outcome is never
 // reported as a definite failure.
@@ -49,6 +50,9 @@ type Client struct {
 	topics    splashdamv1connect.TopicServiceClient
 	cluster   splashdamv1connect.ClusterServiceClient
 	groups    splashdamv1connect.GroupServiceClient
+	queues    splashdamv1connect.QueueServiceClient
+
+	deadLetters splashdamv1connect.DeadLetterServiceClient
 }
 
 // New makes a client. It opens no connection; the first call does.
@@ -71,6 +75,9 @@ func New(cfg Config) (*Client, error) {
 		topics:    splashdamv1connect.NewTopicServiceClient(hc, t.base(), opts...),
 		cluster:   splashdamv1connect.NewClusterServiceClient(hc, t.base(), opts...),
 		groups:    splashdamv1connect.NewGroupServiceClient(hc, t.base(), opts...),
+		queues:    splashdamv1connect.NewQueueServiceClient(hc, t.base(), opts...),
+
+		deadLetters: splashdamv1connect.NewDeadLetterServiceClient(hc, t.base(), opts...),
 	}, nil
 }
 

@@ -65,6 +65,10 @@ type ConsumerConfig struct {
 	Commit Commit
 	// CommitInterval is how often CommitAfter commits, beside when a partition goes away and on Close; default 5 s, 10 ms to 1 h.
 	CommitInterval time.Duration
+	// Retry, when set, is what Run does with a record on which its handler fails: it is tried again, and becomes a dead letter behind the last attempt, or at
+	// once if the error is one of Rejected; only then it counts as processed, and Run goes on. MaxPollInterval is the time of one attempt. Not with
+	// CommitBefore. Default nil: the error ends Run.
+	Retry *RetryPolicy
 	// OnAssigned is called with partitions that are this member's from now on, before they are read: Seek may move them.
 	//
 	// The three callbacks run one at a time, in the order of what they tell, within Poll, Run or Close: not while a handler of Run works, and between two
@@ -101,6 +105,9 @@ func (c ConsumerConfig) withDefaults() ConsumerConfig {
 	setDefault(&c.SessionTimeout, 10*time.Second)
 	setDefault(&c.MaxPollInterval, 5*time.Minute)
 	setDefault(&c.CommitInterval, 5*time.Second)
+	if c.Retry != nil {
+		c.Retry = new(c.Retry.withDefaults())
+	}
 	return c
 }
 
@@ -115,6 +122,9 @@ func (c ConsumerConfig) Validate() error {
 		errs = append(errs, errors.New("Topics, Partitions: both are empty"))
 	case c.Pattern != "" || c.Instance != "":
 		errs = append(errs, errors.New("Pattern, Instance: want a Group with them"))
+	}
+	if c.Group == "" && c.Retry != nil {
+		errs = append(errs, errors.New("Retry: want a Group with it"))
 	}
 	seen := make(map[place]bool)
 	for i, a := range c.Partitions {
@@ -153,6 +163,12 @@ func (c ConsumerConfig) validateGroup() []error {
 	}
 	if c.Commit > CommitManual {
 		errs = append(errs, fmt.Errorf("Commit %d: want CommitAfter, CommitBefore or CommitManual", c.Commit))
+	}
+	if c.Retry != nil {
+		errs = append(errs, c.Retry.validate()...)
+		if c.Commit == CommitBefore {
+			errs = append(errs, errors.New("Retry: a record that CommitBefore has committed is not tried again"))
+		}
 	}
 	return append(errs,
 		within("bytes of Group", len(c.Group), 1, 255),

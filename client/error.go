@@ -30,6 +30,8 @@ var (
 	ErrStaleGeneration = errors.New("stale generation")
 	// ErrFencedInstance: another consumer with the same Instance took this one's place in the group.
 	ErrFencedInstance = errors.New("instance fenced")
+	// ErrNotLocked: the lock of a queue's record has ended, or the record was acknowledged before.
+	ErrNotLocked = errors.New("not locked")
 	// ErrUnknownOutcome: the change may or may not have been made, or may still be made.
 	ErrUnknownOutcome = errors.New("outcome unknown")
 )
@@ -78,6 +80,8 @@ func (e *Error) Is(target error) bool {
 		return target == ErrStaleGeneration
 	case reasonFencedInstance:
 		return target == ErrFencedInstance
+	case reasonNotLocked:
+		return target == ErrNotLocked
 	case "MESSAGE_TOO_LARGE", "RECORD_LIST_TOO_LARGE":
 		return target == ErrTooLarge
 	}
@@ -147,6 +151,7 @@ const (
 	reasonStaleGeneration = "ILLEGAL_GENERATION"
 	reasonUnknownMember   = "UNKNOWN_MEMBER_ID"
 	reasonFencedInstance  = "FENCED_INSTANCE_ID"
+	reasonNotLocked       = "INVALID_RECORD_STATE"
 
 	codeUnavailable = "unavailable" // said by an agent: it, or what it needs, is not there at the moment
 )

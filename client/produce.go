@@ -122,8 +122,8 @@ type Producer struct {
 
 	mu          sync.Mutex // all below
 	topics      map[string]*topic
-	active      []*queue // those with batches
-	buffered    int64    // bytes of batches that are not finished
+	active      []*sendQueue // those with batches
+	buffered    int64        // bytes of batches that are not finished
 	space       chan struct{}
 	inFlight    int64 // bytes
 	calls       int   // unary calls running

@@ -13,7 +13,7 @@ import (
 // topic is what a producer knows of one topic.
 type topic struct {
 	name       string
-	queues     []*queue // by partition, made when first used
+	queues     []*sendQueue // by partition, made when first used
 	partitions int32
 	sticky     Partition // where records go that may go anywhere
 	asked      time.Time // when the partitions were last asked for
@@ -103,7 +103,7 @@ func (p *Producer) freed() {
 }
 
 // route answers the queue of the record, which takes so many bytes.
-func (p *Producer) route(t *topic, r *Record, size int, now time.Time) (*queue, error) {
+func (p *Producer) route(t *topic, r *Record, size int, now time.Time) (*sendQueue, error) {
 	if !t.asking && now.Sub(t.asked) > p.cfg.MetadataAge {
 		t.asking = true
 		p.wg.Go(func() { p.refresh(t) })
@@ -120,7 +120,7 @@ func (p *Producer) route(t *topic, r *Record, size int, now time.Time) (*queue, 
 			KafkaCode: 3, definite: true, Message: fmt.Sprintf("the topic has %d partitions", t.partitions)}
 	}
 	if t.queues[at] == nil {
-		t.queues[at] = &queue{
+		t.queues[at] = &sendQueue{
 			topic: t.name, partition: at, idempotent: !p.cfg.NotIdempotent, lingerMax: max(0, p.cfg.Linger),
 			timeout: p.cfg.DeliveryTimeout, batchBytes: p.cfg.BatchBytes, delay: p.c.cfg.delay,
 		}
@@ -144,7 +144,7 @@ func (p *Producer) lookUp(ctx context.Context, name string) (*topic, error) {
 		return nil, fmt.Errorf("produce %s: the agent answered %d partitions", name, n)
 	}
 	return &topic{
-		name: name, partitions: n, queues: make([]*queue, n), sticky: Partition(rand.Int32N(n)), asked: time.Now(),
+		name: name, partitions: n, queues: make([]*sendQueue, n), sticky: Partition(rand.Int32N(n)), asked: time.Now(),
 	}, nil
 }
 

@@ -33,7 +33,7 @@ type flight struct {
 }
 
 type sentBatch struct {
-	q *queue
+	q *sendQueue
 	b *batch
 }
 
@@ -66,7 +66,7 @@ func (p *Producer) run() {
 }
 
 // next gathers a request from the queues, or says which of them needs a new identity, or when to look again.
-func (p *Producer) next(now time.Time) (f *flight, identify *queue, wake time.Time) {
+func (p *Producer) next(now time.Time) (f *flight, identify *sendQueue, wake time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	window := p.cfg.InFlightBatches
@@ -111,7 +111,7 @@ func (p *Producer) turn(cut int) {
 	if cut > 0 {
 		p.active = append(p.active[cut:len(p.active):len(p.active)], p.active[:cut]...)
 	}
-	p.active = slices.DeleteFunc(p.active, func(q *queue) bool { return len(q.batches) == 0 })
+	p.active = slices.DeleteFunc(p.active, func(q *sendQueue) bool { return len(q.batches) == 0 })
 }
 
 func (p *Producer) unary(now time.Time) bool { return p.cfg.Unary || now.Before(p.unaryUntil) }
@@ -126,7 +126,7 @@ func (p *Producer) cannotSend(now time.Time) bool {
 
 // identify gives the queue an identity that it has not used: the producer's, if that has moved on, else its next epoch,
 // else a new id. Where no agent answers, the queue waits like after a refusal.
-func (p *Producer) identify(q *queue) {
+func (p *Producer) identify(q *sendQueue) {
 	p.mu.Lock()
 	current := p.identity
 	p.mu.Unlock()
@@ -307,7 +307,7 @@ func judgeError(e *Error) answer {
 }
 
 // finish moves the queue's settled batches to those that are to be reported, and frees their room in the buffer.
-func (p *Producer) finish(q *queue) {
+func (p *Producer) finish(q *sendQueue) {
 	batches := q.pop()
 	if len(batches) == 0 {
 		return

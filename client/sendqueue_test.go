@@ -14,14 +14,14 @@ var noon = time.Unix(1_700_000_000, 0)
 
 // desk is a queue with its clock.
 type desk struct {
-	*queue
+	*sendQueue
 	now     time.Time
 	results []Result
 	spares  spares
 }
 
 func newDesk() *desk {
-	return &desk{now: noon, queue: &queue{
+	return &desk{now: noon, sendQueue: &sendQueue{
 		topic: "matches", idempotent: true, lingerMax: 5 * time.Millisecond, timeout: time.Minute, batchBytes: 1 << 20,
 		delay: func(int, time.Duration) time.Duration { return 0 },
 		id:    identity{id: 7, set: true},
@@ -289,7 +289,7 @@ func TestOnlyAnAgentsWordIsDefinite(t *testing.T) {
 		}
 	}
 	p := &Producer{}
-	s := sentBatch{q: &queue{topic: "matches"}}
+	s := sentBatch{q: &sendQueue{topic: "matches"}}
 	if got := p.judgeCall(s, errors.New("connection reset")).verdict; got != unknown {
 		t.Errorf("a broken connection: verdict %d, want unknown", got)
 	}
