@@ -133,11 +133,13 @@ func (q *Queue) idle() bool {
 }
 
 func (c *DropTopic) apply(s *State, _ metadata.Position) Result {
+	s.moves++
 	s.queues = slices.DeleteFunc(s.queues, func(q *queue) bool { return q.Topic == c.Topic })
 	return Result{}
 }
 
 func (c *Expire) apply(s *State, _ metadata.Position) Result {
+	s.moves++
 	s.queues = slices.DeleteFunc(s.queues, func(q *queue) bool {
 		return q.Group != "" && q.Used < c.Before && q.idle()
 	})

@@ -464,3 +464,5 @@ func TestCommandsThatMustNotEnterAnEntryAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func posAt(time objectlog.Timestamp) metadata.Position { return metadata.Position{Time: time} }
