@@ -39,9 +39,16 @@ func (r ruling) item() *splashdamv1.AcknowledgeRequest_Item {
 	return m
 }
 
+// locked names a record under one of its locks.
+type locked struct {
+	place
+	offset Offset
+	token  []byte // no two locks have the same
+}
+
 // ack is a ruling on its way to the queue.
 type ack struct {
-	record *QueuedRecord
+	locked
 	ruling
 	maybe   bool // an attempt had no answer: it may be done
 	decided bool
@@ -50,7 +57,7 @@ type ack struct {
 
 func (a *ack) op() string {
 	verb := strings.ToLower(strings.TrimPrefix(a.verdict.String(), "VERDICT_"))
-	return fmt.Sprintf("%s %s/%d at %d", verb, a.record.Topic, a.record.Partition, a.record.Offset)
+	return fmt.Sprintf("%s %s/%d at %d", verb, a.topic, a.partition, a.offset)
 }
 
 // refuse decides that it was not done now. It may have been done before: only of an extension, which is of the lock that is refused, that does not matter.
@@ -105,7 +112,7 @@ func (q *Queue) acknowledgeRequest(list []*ack) (req *splashdamv1.AcknowledgeReq
 			items[a.ruling] = item
 			req.Items = append(req.Items, item)
 		}
-		item.Tokens = append(item.Tokens, a.record.token)
+		item.Tokens = append(item.Tokens, a.token)
 		sent = append(sent, a)
 	}
 	return req, sent
@@ -136,7 +143,7 @@ func (q *Queue) settleOnce(ctx context.Context, op string, req *splashdamv1.Ackn
 	}
 	var repeat *Error
 	for _, a := range sent {
-		d, ok := refused[string(a.record.token)]
+		d, ok := refused[string(a.token)]
 		if !ok {
 			a.decided = true
 			continue

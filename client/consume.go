@@ -190,7 +190,7 @@ func (c *Consumer) poll(ctx context.Context, recordsMax int) ([]Record, error) {
 
 // Run hands each record to fn and counts it as processed when fn answers nil. It returns when ctx ends, or with the first error
 // of fn or Poll; the record that failed is the next one that is read, or, with CommitBefore, the one behind it. A partition that goes to
-// another member of the group is let go of behind the record in hand.
+// another member of the group is let go of behind the record in hand. With Retry an error of fn ends one attempt on the record, not Run.
 func (c *Consumer) Run(ctx context.Context, fn func(context.Context, Record) error) error {
 	c.enter()
 	defer c.exit()
@@ -204,9 +204,9 @@ func (c *Consumer) Run(ctx context.Context, fn func(context.Context, Record) err
 		}
 		for _, r := range records {
 			next := r.Offset
-			err := ctx.Err()
+			done, err := false, ctx.Err()
 			if err == nil {
-				if err = fn(ctx, r); c.cfg.Commit == CommitBefore {
+				if done, err = c.handle(ctx, fn, r); c.cfg.Commit == CommitBefore {
 					next++
 				}
 			}
@@ -214,7 +214,7 @@ func (c *Consumer) Run(ctx context.Context, fn func(context.Context, Record) err
 				c.rewind(next)
 				return fmt.Errorf("process %s/%d at %d: %w", r.Topic, r.Partition, r.Offset, err)
 			}
-			if !c.processed(r) {
+			if !done || !c.processed(r) {
 				break
 			}
 		}

@@ -121,7 +121,7 @@ type RedriveRequest struct {
 	Topic        string
 	Only         []DeadLetterPosition // at most 1,000; empty: all, in the order of the log, MaxRecords with one call
 	ToTopic      string               // by key; empty: each to the topic and partition that it comes from
-	EditedValue  []byte               // in place of the value, if Edited: at most 64 KiB; Only must name one dead letter
+	EditedValue  []byte               // in place of the value, if Edited: at most 64 KiB, nil is an empty one; Only must name one dead letter
 	Edited       bool
 	FailedBefore time.Time // those that failed for the last time at or before this; zero: whenever
 	MaxRecords   int       // default 100, at most 1,000
@@ -134,6 +134,9 @@ type Redriven struct {
 	Remaining int64 // that are left for further calls
 	Refused   []RefusedDeadLetter
 }
+
+// redriveWait is how long an agent waits for records to arrive, by the contract.
+const redriveWait = 10 * time.Second
 
 // RefusedDeadLetter is one that could not be redriven.
 type RefusedDeadLetter struct {
@@ -150,7 +153,7 @@ func (c *Client) Redrive(ctx context.Context, r RedriveRequest) (Redriven, error
 	if r.Edited {
 		req.EditedValue = &splashdamv1.Payload{Kind: &splashdamv1.Payload_Data{Data: r.EditedValue}}
 	}
-	res, err := repeat(ctx, c, "redrive dead letters of "+r.Topic, c.deadLetters.RedriveDeadLetters, req)
+	res, err := repeat(ctx, c, c.cfg.RequestTimeout+redriveWait, "redrive dead letters of "+r.Topic, c.deadLetters.RedriveDeadLetters, req)
 	if err != nil {
 		return Redriven{}, err
 	}
@@ -210,7 +213,7 @@ type GivenUp struct {
 // SendDeadLetter makes a record a dead letter. When it returns nil, that will happen once, whatever becomes of the caller, and the group's position may
 // move past the record. It is repeated while that can help: a repeat does nothing.
 func (c *Client) SendDeadLetter(ctx context.Context, g GivenUp) error {
-	_, err := repeat(ctx, c, g.op(), c.deadLetters.SendDeadLetter, g.message())
+	_, err := repeat(ctx, c, c.cfg.RequestTimeout, g.op(), c.deadLetters.SendDeadLetter, g.message())
 	return err
 }
 
@@ -225,10 +228,12 @@ func (g GivenUp) message() *splashdamv1.SendDeadLetterRequest {
 	}
 }
 
-// repeat makes a call with side effects whose repeats do no harm, within one request timeout. When the last of them is refused and an earlier one
+// repeat makes a call with side effects whose repeats do no harm, within a time. When the last of them is refused and an earlier one
 // had no answer, the outcome is unknown.
-func repeat[Req, Res any](ctx context.Context, c *Client, op string, fn func(context.Context, *Req) (*Res, error), req *Req) (*Res, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
+func repeat[Req, Res any](
+	ctx context.Context, c *Client, within time.Duration, op string, fn func(context.Context, *Req) (*Res, error), req *Req,
+) (*Res, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	maybe := false
 	for attempt := 0; ; attempt++ {

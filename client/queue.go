@@ -20,6 +20,8 @@ type Queue struct {
 	ctx  context.Context // ends on Close; not a request's
 	stop context.CancelFunc
 
+	grace time.Duration // of handlers when a Run is to end
+
 	mu      sync.Mutex
 	closed  bool
 	running sync.WaitGroup // calls of Run; begun under mu only while not closed
@@ -33,13 +35,17 @@ type QueuedRecord struct {
 	token []byte
 }
 
+func (r *QueuedRecord) locked() locked {
+	return locked{place{r.Topic, r.Partition}, r.Offset, r.token}
+}
+
 // NewQueue makes a consumer of a queue. Close it.
 func (c *Client) NewQueue(cfg QueueConfig) (*Queue, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("new queue: %w", err)
 	}
-	q := &Queue{c: c, cfg: cfg}
+	q := &Queue{c: c, cfg: cfg, grace: handlerGrace}
 	q.ctx, q.stop = context.WithCancel(context.Background())
 	return q, nil
 }
@@ -90,7 +96,7 @@ func (q *Queue) acknowledge(ctx context.Context, as ruling, records []*QueuedRec
 	defer cancel()
 	list := make([]*ack, 0, len(records))
 	for _, r := range records {
-		list = append(list, &ack{record: r, ruling: as})
+		list = append(list, &ack{locked: r.locked(), ruling: as})
 	}
 	q.settle(ctx, list)
 	errs := make([]error, 0, len(list))
