@@ -60,13 +60,17 @@ func (c *Settle) apply(s *State, at metadata.Position) Result {
 	for _, item := range c.Items {
 		settled := item.From // up to which nothing was refused without being noted
 		if q != nil {
+			var stamp int64
+			if item.Wait > 0 {
+				stamp = q.stamp() // one for all of them: they end together
+			}
 			q.change(item.From, item.To, func(p Piece) (Piece, bool) {
 				if p.Phase != Locked || p.Lock != item.Lock {
 					return p, true
 				}
 				result.refuse(settled, p.From, ReasonNotLocked)
 				settled = p.To
-				return q.settle(p, &item, at.Time)
+				return q.settle(p, &item, stamp, at.Time)
 			})
 		}
 		result.refuse(settled, item.To, ReasonNotLocked)
@@ -82,12 +86,12 @@ func (r *Result) refuse(from, to objectlog.Offset, why Reason) {
 	}
 }
 
-func (q *Queue) settle(p Piece, item *Settlement, now objectlog.Timestamp) (Piece, bool) {
+func (q *Queue) settle(p Piece, item *Settlement, stamp int64, now objectlog.Timestamp) (Piece, bool) {
 	switch item.Verdict {
 	case Accept:
 		return p, false
 	case Extend:
-		p.Wait, p.Stamp = item.Wait, q.stamp()
+		p.Wait, p.Stamp = item.Wait, stamp
 		return p, true
 	case Return:
 		p.Deliveries--
@@ -100,7 +104,7 @@ func (q *Queue) settle(p Piece, item *Settlement, now objectlog.Timestamp) (Piec
 		return p.dead(), true
 	}
 	if item.Wait > 0 {
-		p.Phase, p.Lock, p.Wait, p.Stamp = Delayed, 0, item.Wait, q.stamp()
+		p.Phase, p.Lock, p.Wait, p.Stamp = Delayed, 0, item.Wait, stamp
 		return p, true
 	}
 	return p.ready(), true

@@ -104,25 +104,22 @@ func (n *naive) refuseEach(r *Result, o objectlog.Offset, why Reason) {
 	r.Refused = append(r.Refused, Refusal{o, o + 1, why})
 }
 
-// settle is for one item: how many stamps several extended pieces get depends on how they lie.
 func (n *naive) settle(c Settle, now objectlog.Timestamp) (r Result) {
 	i := c.Items[0]
-	var last Piece
+	if i.Wait > 0 {
+		n.stamps++
+	}
 	for o := i.From; o < i.To; o++ {
 		p, ok := n.records[o]
 		if !ok || p.Phase != Locked || p.Lock != i.Lock {
 			n.refuseEach(&r, o, ReasonNotLocked)
 			continue
 		}
-		was := p
 		switch failed := p.failed(CauseReleased, i.Error, now); {
 		case i.Verdict == Accept:
 			delete(n.records, o)
 			continue
 		case i.Verdict == Extend:
-			if before, ok := n.records[o-1]; !ok || o == i.From || last != was || before.Phase != Locked || before.Lock != i.Lock {
-				n.stamps++
-			}
 			p.Stamp, p.Wait = n.stamps, i.Wait
 		case i.Verdict == Return:
 			p.Phase, p.Lock, p.Stamp, p.Wait = Ready, 0, 0, 0
@@ -133,14 +130,10 @@ func (n *naive) settle(c Settle, now objectlog.Timestamp) (r Result) {
 				p.Failure.Cause = CauseRejected
 			}
 		case i.Wait > 0:
-			if before, ok := n.records[o-1]; !ok || o == i.From || last != was || before.Phase != Delayed {
-				n.stamps++
-			}
 			p = Piece{Phase: Delayed, Deliveries: p.Deliveries, Failure: failed.Failure, Stamp: n.stamps, Wait: i.Wait}
 		default:
 			p = Piece{Phase: Ready, Deliveries: p.Deliveries, Failure: failed.Failure}
 		}
-		last = was
 		n.records[o] = p
 	}
 	return r
