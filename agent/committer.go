@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/splashdam/splashdam/groups"
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 )
@@ -17,8 +16,9 @@ const (
 	commitBytesOnce = 128 << 10
 )
 
-// committer collects the commits of offsets for one shard: a lone one is proposed at once, and many wait for each other, so that they are
-// not more entries than flushes. Each is proposed once, whatever comes of it: a second time might undo what its member has committed since.
+// committer collects the commands of consumers for one shard, commits of offsets and what is done with queues: a lone one is proposed at once, and
+// many wait for each other, so that they are not more entries than flushes. Each is proposed once, whatever comes of it: a second time might undo what
+// its member has committed since.
 type committer struct {
 	log   shardlog.Log
 	cfg   Config
@@ -33,12 +33,13 @@ type committer struct {
 	next time.Time // of the next proposal, without a burst; only run uses it
 }
 
-// commitCall is one commit under way.
+// commitCall is one command under way.
 type commitCall struct {
 	command metadata.Command
 	state   commitState   // under the lock of the committer
+	late    func(any)     // what to do with the result once the caller has left; under the lock too
 	decided chan struct{} // closed when result and err are set
-	result  groups.Result
+	result  any           // of the machine that the command is of; an error where it was not taken
 	err     error
 }
 
@@ -48,6 +49,7 @@ const (
 	commitWaits    commitState = iota
 	commitGone                 // its caller has left before it was proposed: it never will be
 	commitProposed             // perhaps appended
+	commitDecided
 )
 
 func newCommitter(cfg Config, log shardlog.Log) *committer {
@@ -55,13 +57,24 @@ func newCommitter(cfg Config, log shardlog.Log) *committer {
 }
 
 // commit answers when the command is applied at the leader. Unavailable, Busy and Draining: it is not, and will not be.
-func (c *committer) commit(ctx context.Context, command metadata.Command) (groups.Result, error) {
+func (c *committer) commit(ctx context.Context, command metadata.Command) (any, error) {
+	call, err := c.begin(command)
+	if err != nil {
+		return nil, err
+	}
+	return c.wait(ctx, call, nil)
+}
+
+// begin takes a command, to be waited for. What one caller begins is proposed in that order.
+func (c *committer) begin(command metadata.Command) (*commitCall, error) {
+	call := &commitCall{command: command, decided: make(chan struct{})}
+	return call, c.hold(call)
+}
+
+// wait is the second half of commit. A result that comes when ctx has ended is given to late, if there is one, which must not wait.
+func (c *committer) wait(ctx context.Context, call *commitCall, late func(any)) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.ProduceTimeout)
 	defer cancel()
-	call := &commitCall{command: command, decided: make(chan struct{})}
-	if err := c.hold(call); err != nil {
-		return groups.Result{}, err
-	}
 	select {
 	case <-call.decided:
 		return call.result, call.err
@@ -69,11 +82,15 @@ func (c *committer) commit(ctx context.Context, command metadata.Command) (group
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if call.state == commitWaits {
+	switch call.state {
+	case commitWaits:
 		call.state = commitGone
-		return groups.Result{}, because(Unavailable, ctx.Err())
+		return nil, because(Unavailable, ctx.Err())
+	case commitDecided:
+		return call.result, call.err
 	}
-	return groups.Result{}, because(OutcomeUnknown, ctx.Err())
+	call.late = late
+	return nil, because(OutcomeUnknown, ctx.Err())
 }
 
 func (c *committer) hold(call *commitCall) error {
@@ -123,7 +140,7 @@ func (c *committer) run(ctx context.Context) error {
 		case <-ctx.Done():
 			c.close()
 			for calls := c.take(); len(calls) > 0; calls = c.take() {
-				c.decide(calls, func(int) (groups.Result, error) { return groups.Result{}, Draining })
+				c.decide(calls, func(int) (any, error) { return nil, Draining })
 			}
 			return nil
 		}
@@ -197,22 +214,29 @@ func (c *committer) propose(ctx context.Context, calls []*commitCall) {
 		commands[i] = call.command
 	}
 	receipt, err := proposeToLeader(ctx, c.log, commands)
-	c.decide(calls, func(i int) (groups.Result, error) {
+	c.decide(calls, func(i int) (any, error) {
 		switch {
 		case errors.Is(err, shardlog.ErrNotLeader):
-			return groups.Result{}, because(Unavailable, err)
+			return nil, because(Unavailable, err)
 		case err != nil:
-			return groups.Result{}, because(OutcomeUnknown, err)
+			return nil, because(OutcomeUnknown, err)
 		}
-		return groupResult(receipt.Results[i])
+		return receipt.Results[i], nil
 	})
 }
 
 // decide answers the callers.
-func (c *committer) decide(calls []*commitCall, how func(i int) (groups.Result, error)) {
+func (c *committer) decide(calls []*commitCall, how func(i int) (any, error)) {
 	for i, call := range calls {
+		c.mu.Lock()
 		call.result, call.err = how(i)
+		call.state = commitDecided
+		late := call.late
+		c.mu.Unlock()
 		close(call.decided)
+		if late != nil && call.err == nil {
+			late(call.result)
+		}
 		c.held.Done()
 	}
 }

@@ -54,7 +54,7 @@ func (a *Agent) commitOffsets(ctx context.Context, c OffsetCommit, whole bool) (
 	for _, p := range placed {
 		command.Offsets = append(command.Offsets, p.Committed)
 	}
-	result, err := a.committers[groups.ShardOf(c.Group, len(a.shards))].commit(ctx, command.Command())
+	result, err := a.commitGroup(ctx, groups.ShardOf(c.Group, len(a.shards)), command.Command())
 	if err == nil && result.Reason != groups.ReasonNone {
 		a.positions.refused.Add(int64(len(errs)))
 		err = result.Reason
@@ -76,6 +76,14 @@ func (a *Agent) commitOffsets(ctx context.Context, c OffsetCommit, whole bool) (
 		}
 	}
 	return errs, nil
+}
+
+func (a *Agent) commitGroup(ctx context.Context, shard objectlog.Shard, command metadata.Command) (groups.Result, error) {
+	result, err := a.committers[shard].commit(ctx, command)
+	if err != nil {
+		return groups.Result{}, err
+	}
+	return groupResult(result)
 }
 
 func commitError(p GroupPosition, cause error) error {
