@@ -27,7 +27,7 @@ type onStores struct {
 }
 
 // runOnStores starts the stores, measures, and stops and removes everything.
-func runOnStores(b *bench, engines string, many bool) (err error) {
+func runOnStores(b *bench, engines string, many, work bool) (err error) {
 	objects, table, ok := strings.Cut(engines, "+")
 	if !ok {
 		return fmt.Errorf("-stores %s: want two engines, such as minio+dynoxide", engines)
@@ -40,6 +40,9 @@ func runOnStores(b *bench, engines string, many bool) (err error) {
 	steps := s.steps()
 	if many {
 		steps = s.stepsOfMany()
+	}
+	if work {
+		steps = []func() error{s.pacedCommits, s.agent("4"), s.rebalance, func() error { return s.desk(5_000) }}
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
