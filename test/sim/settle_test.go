@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// A renewal that was lost before the fault ended is sent again behind its end, maybe when the lease has run out already.
-func TestLeaseThatRunsOutOfAFaultOfBeforeIsNoDuel(t *testing.T) {
+// TestLeaseThatRunsOutBehindTheLastFaultIsNoDuel: a renewal that was lost before the fault ended is sent again behind its end, maybe when the lease has
+// run out already.
+func TestLeaseThatRunsOutBehindTheLastFaultIsNoDuel(t *testing.T) {
 	for cut := time.Duration(0); cut < time.Second; cut += 10 * time.Millisecond {
 		w := newWorld(1, Options{Span: time.Minute})
 		w.set.lease = 600 * time.Millisecond
