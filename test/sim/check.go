@@ -27,6 +27,7 @@ type checker struct {
 	results map[commit]metadata.CommitResult
 	prints  map[stateAt]uint64
 	groups  *groupChecks
+	queues  *queueChecks
 }
 
 // place is where a value is.
@@ -47,7 +48,7 @@ type slotAt struct {
 }
 
 func newChecker(w *world) *checker {
-	return &checker{w: w, groups: newGroupChecks(w), values: map[log][]string{}, where: map[string]place{}, never: map[string]bool{}, next: map[log]objectlog.Offset{},
+	return &checker{w: w, groups: newGroupChecks(w), queues: newQueueChecks(w), values: map[log][]string{}, where: map[string]place{}, never: map[string]bool{}, next: map[log]objectlog.Offset{},
 		states: map[stateAt]uint64{}, slots: map[slotAt][]byte{}, results: map[commit]metadata.CommitResult{}, prints: map[stateAt]uint64{}}
 }
 
@@ -173,7 +174,7 @@ func (c *checker) read(n *node, l log, from objectlog.Offset) (end objectlog.Off
 
 // whole reads everything through one agent: no acknowledged record may be missing (I1), none be left over.
 func (c *checker) whole(n *node) {
-	for _, l := range c.w.logs() {
+	for _, l := range c.w.everywhere() {
 		end, ok := c.read(n, l, 0)
 		if ok && c.w.err == nil && end < c.next[l] {
 			c.w.fail("lost-write", "agent %d reads %v to %d, %d was acknowledged", n.place, l, end, c.next[l])

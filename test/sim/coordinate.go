@@ -50,10 +50,12 @@ func (n *node) leading(r *replica) objectlog.Epoch {
 	return 0
 }
 
-// coordinate looks after the groups of all shards, for as long as the agent lives.
+// coordinate looks after the groups and queues of all shards, for as long as the agent lives.
 func (n *node) coordinate() {
 	for s, r := range n.replicas {
 		n.look(s, r)
+		n.endWaits(s, r)
+		n.move(s, r)
 	}
 	n.w.to(n, time.Duration(float64(sessionTick)/n.rate), n.coordinate)
 }

@@ -129,9 +129,13 @@ func (w *world) readAll() bool {
 
 // farewell ends what consumers do, when all is read, and checks that all was.
 func (w *world) farewell() {
-	w.run(w.now+quiesce, w.readAll)
-	if w.err == nil && !w.readAll() {
+	w.run(w.now+quiesce, func() bool { return w.readAll() && w.drained() })
+	switch {
+	case w.err != nil:
+	case !w.readAll():
 		w.fail("unprocessed", "%v after the last fault nobody has read to the end", w.now-w.healed)
+	case !w.drained():
+		w.fail("unprocessed", "%v after the last fault a queue is not empty", w.now-w.healed)
 	}
 	if w.err == nil {
 		w.check.groups.whole()
@@ -145,5 +149,9 @@ func (w *world) silence() {
 		if s.now != nil && !s.now.dead {
 			s.now.crash()
 		}
+	}
+	w.queueing.still = true
+	for _, p := range w.queueing.crew {
+		p.dead = true
 	}
 }

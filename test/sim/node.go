@@ -12,6 +12,7 @@ import (
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
+	"github.com/splashdam/splashdam/queues"
 )
 
 // node is one boot of an agent: the cores that ship, and what a driver keeps.
@@ -45,6 +46,9 @@ type replica struct {
 	state    *metadata.State
 	groups   *groups.State
 	sessions coordinating
+	queues   *queues.State
+	waits    ticking
+	moving   moving
 	applied  metadata.Seq
 	role     shardlog.Role
 	wake     time.Duration
@@ -87,12 +91,14 @@ func (w *world) start(place, level int) *node {
 
 func (n *node) newReplica(s objectlog.Shard) *replica {
 	w := n.w
-	r := &replica{state: metadata.NewState(metadata.Config{Shard: s, Shards: w.set.shards}), applied: -1, groups: groups.NewState(),
+	r := &replica{state: metadata.NewState(metadata.Config{Shard: s, Shards: w.set.shards}), applied: -1, groups: groups.NewState(), queues: queues.NewState(),
 		currents: map[uint64]func(shardlog.CurrentAnswered){}, pending: map[uint64]func(shardlog.Decided){}}
-	r.sessions.core = groups.NewCoordinator()
+	r.sessions.core, r.waits.core = groups.NewCoordinator(), queues.NewClock()
+	r.moving = moving{departing: map[queues.Key]bool{}, walks: map[objectlog.ProducerID]bool{}}
 	r.core = shardlog.New(shardlog.Config{Shard: s, Cluster: w.keys.Cluster, Boot: n.boot, Lease: w.set.lease, EntryBytesMax: w.set.entryBytesMax,
 		SnapshotEvery: w.set.snapshotEvery, Random: n.rng.Uint64}, []shardlog.Registration{{Name: "state", From: metadata.StateFrom, To: metadata.StateTo, Machine: r.state},
 		{Name: "groups", From: groups.From, To: groups.To, Machine: &machine{State: r.groups, w: w, shard: int(s)}},
+		{Name: "queues", From: queues.From, To: queues.To, Machine: &queueMachine{State: r.queues, w: w, shard: int(s), beside: r.state}},
 		{Name: "tags", From: tagKind, To: tagKind + 1, Machine: &tags{w: w, shard: int(s)}}})
 	return r
 }
@@ -201,10 +207,10 @@ func (w *world) epoch(s int, e objectlog.Epoch) {
 	}
 }
 
-// hash is of the state of partitions and of groups.
+// hash is of the state of partitions, groups and queues.
 func (r *replica) hash() uint64 {
 	h := fnv.New64a()
-	h.Write(r.groups.View().Encode(r.state.View().Encode(nil)))
+	h.Write(r.queues.View().Encode(r.groups.View().Encode(r.state.View().Encode(nil))))
 	return h.Sum64()
 }
 

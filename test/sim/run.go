@@ -29,6 +29,8 @@ type Stats struct {
 
 	Members, Beats, Moves, Processed, Positions, Back, Fenced, Expired int // of consumer groups
 
+	Pulled, Delivered, Accepted, Elapsed, Letters, Rewritten, Redriven, TakenBack int // of queues
+
 	Leaderless time.Duration // the longest time that a shard had no leader, behind the one fault
 }
 
@@ -71,6 +73,7 @@ func Run(seed uint64, opt Options) Result {
 		}
 		w.clients()
 		w.consumers()
+		w.queueConsumers()
 		w.run(w.opt.Span, nil)
 		w.recover()
 	}
@@ -88,6 +91,7 @@ func newWorld(seed uint64, opt Options) *world {
 	w := &world{opt: opt, known: map[objectlog.UUID]*node{}, fate: draws(seed, 1), lives: draws(seed, 2), choices: draws(seed, 3)}
 	w.check = newChecker(w)
 	w.choose()
+	w.chooseQueues(draws(seed, 6))
 	return w
 }
 
@@ -122,6 +126,7 @@ func (w *world) choose() {
 		tailMax: []int{2, 8, 64}[r.IntN(3)]}
 	w.epochs, w.changed, w.check.tags = make([]objectlog.Epoch, w.set.shards), make([]time.Duration, w.set.shards), make([][]fate, w.set.shards)
 	w.check.groups.seq, w.check.groups.by = slices.Repeat([]metadata.Seq{-1}, w.set.shards), make([]*machine, w.set.shards)
+	w.check.queues.seq, w.check.queues.by = slices.Clone(w.check.groups.seq), make([]*queueMachine, w.set.shards)
 	w.keys = objectlog.Keys{Prefix: "sim", Cluster: objectlog.UUID{1}}
 	for i := range 3 {
 		t := topic{name: topicNames[i], partitions: 2}
@@ -134,10 +139,10 @@ func (w *world) choose() {
 	}
 }
 
-// logs are all partitions: at first two of each topic.
+// logs are the partitions of the topics that the catalog knows: at first two of each.
 func (w *world) logs() []log {
 	var all []log
-	for i, t := range w.topic {
+	for i, t := range w.topic[:len(topicNames)] {
 		for p := range t.partitions {
 			all = append(all, log{i, objectlog.Partition(p)})
 		}
@@ -157,8 +162,12 @@ func (w *world) create() {
 		w.start(p, 1)
 	}
 	made := 0
-	for _, t := range w.topic {
+	for i, t := range w.topic {
 		w.insist(t.shard, []metadata.Command{metadata.AddPartitions{Topic: t.id, From: 0, To: 2}.Command()}, func() {
+			if i == lettersTopic {
+				made++
+				return
+			}
 			w.insist(0, []metadata.Command{metadata.CreateTopic{ID: t.id, Name: t.name, Partitions: 2}.Command(), metadata.ActivateTopic{ID: t.id, Partitions: 2}.Command()},
 				func() { made++ })
 		})
@@ -182,7 +191,7 @@ func (w *world) clients() {
 		w.newReader(l).schedule()
 	}
 	if w.opt.Alone == "" && w.choices.IntN(2) == 0 {
-		i := w.choices.IntN(len(w.topic))
+		i := w.choices.IntN(len(topicNames))
 		w.after(between(w.choices, 0, w.opt.Span-w.now), func() { w.grow(i) })
 	}
 }
@@ -274,6 +283,9 @@ func (w *world) compare(until time.Duration) {
 			w.check.state(s, r.core.Status(n.mono()).Applied, r.hash())
 		}
 		w.check.whole(n)
+	}
+	if w.err == nil && !w.opt.Damage {
+		w.check.queues.whole()
 	}
 }
 

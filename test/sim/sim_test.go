@@ -149,6 +149,14 @@ func (s *Stats) add(o Stats) {
 	s.Back += o.Back
 	s.Fenced += o.Fenced
 	s.Expired += o.Expired
+	s.Pulled += o.Pulled
+	s.Delivered += o.Delivered
+	s.Accepted += o.Accepted
+	s.Elapsed += o.Elapsed
+	s.Letters += o.Letters
+	s.Rewritten += o.Rewritten
+	s.Redriven += o.Redriven
+	s.TakenBack += o.TakenBack
 	s.Leaderless = max(s.Leaderless, o.Leaderless)
 }
 
@@ -156,7 +164,9 @@ func (s Stats) per(n int) string {
 	n = max(n, 1)
 	f := func(x int) float64 { return float64(x) / float64(n) }
 	return fmt.Sprintf("%.0f writes, %.0f acknowledged records, %.1f unknown, %.1f refused, %.1f duplicates, %.0f reads, %.1f faults, %.0f entries, %.0f applied, %.1f boots, %.2f stopped, %.0f pings, %.1f hand-offs, %.1f fingerprints compared, %.1f changes of leader; "+
-		"%.1f consumers, %.0f heartbeats, %.1f moves of partitions, %.0f processed records, %.1f positions, %.2f back by a late copy, %.2f refused to former owners, %.1f sessions ended",
+		"%.1f consumers, %.0f heartbeats, %.1f moves of partitions, %.0f processed records, %.1f positions, %.2f back by a late copy, %.2f refused to former owners, %.1f sessions ended; "+
+		"%.0f pulls, %.0f deliveries, %.0f accepted, %.1f ended by the clock, %.1f dead letters and redriven ones written, %.1f again, %.1f redriven, %.2f taken back",
 		f(s.Ops), f(s.Acks), f(s.Unknown), f(s.Refused), f(s.Duplicates), f(s.Reads), f(s.Faults), f(s.Entries), f(s.Applied), f(s.Boots), f(s.Stopped), f(s.Pings), f(s.HandOffs), f(s.Compared),
-		f(s.Changes), f(s.Members), f(s.Beats), f(s.Moves), f(s.Processed), f(s.Positions), f(s.Back), f(s.Fenced), f(s.Expired))
+		f(s.Changes), f(s.Members), f(s.Beats), f(s.Moves), f(s.Processed), f(s.Positions), f(s.Back), f(s.Fenced), f(s.Expired),
+		f(s.Pulled), f(s.Delivered), f(s.Accepted), f(s.Elapsed), f(s.Letters), f(s.Rewritten), f(s.Redriven), f(s.TakenBack))
 }

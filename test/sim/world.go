@@ -52,7 +52,8 @@ type world struct {
 	topic    []topic
 	groups   []string // names
 	seats    []*seat
-	lasts    []*seat         // of the members that read to the end when all is over
+	lasts    []*seat // of the members that read to the end when all is over
+	queueing queueing
 	healed   time.Duration   // when the faults ended
 	changed  []time.Duration // when the newest epoch of a shard began
 
