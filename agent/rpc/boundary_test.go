@@ -47,6 +47,21 @@ func (l limited) Heartbeat(ctx context.Context, h groups.Heartbeat, wait time.Du
 	return l.fakeEngine.Heartbeat(ctx, h, wait)
 }
 
+func (l limited) Pull(ctx context.Context, r agent.PullRequest) ([]agent.Pulled, error) {
+	l.see(ctx)
+	return l.fakeEngine.Pull(ctx, r)
+}
+
+func (l limited) Acknowledge(ctx context.Context, group string, all []agent.Acknowledgement) ([]error, error) {
+	l.see(ctx)
+	return l.fakeEngine.Acknowledge(ctx, group, all)
+}
+
+func (l limited) RedriveDeadLetters(ctx context.Context, r agent.Redrive) (agent.Redriven, error) {
+	l.see(ctx)
+	return l.fakeEngine.RedriveDeadLetters(ctx, r)
+}
+
 func (l limited) CreateTopic(ctx context.Context, name string, _ int32, _ metadata.Settings, _ bool) (metadata.Topic, error) {
 	l.see(ctx)
 	return metadata.Topic{}, &agent.Error{Op: "create topic", Object: name, Cause: agent.OutcomeUnknown}
@@ -66,6 +81,10 @@ func TestEveryUnaryCallHasADeadline(t *testing.T) {
 		{"LogService/Fetch", `{"partitions":[{"topic":"a"}]}`, fetchMargin, "partitions"},
 		{"GroupService/Heartbeat", `{"group":"g","member":"m","topics":["a"],"sessionTimeout":"60s","maxWait":"12s"}`, 12*time.Second + heartbeatMargin, "assigned"},
 		{"GroupService/Heartbeat", `{"group":"g","member":"m","topics":["a"],"sessionTimeout":"60s","maxWait":"1200s"}`, 30*time.Second + heartbeatMargin, "assigned"},
+		{"QueueService/Pull", `{"group":"g","topic":"a","maxWait":"12s"}`, 12*time.Second + pullMargin, "records"},
+		{"QueueService/Pull", `{"group":"g","topic":"a"}`, pullMargin, "{}"},
+		{"QueueService/Acknowledge", `{"group":"g","topic":"a","items":[{"tokens":["` + tokenOf(0, 0, 1) + `"],"verdict":"ACCEPT"}]}`, callTime, "{}"},
+		{"DeadLetterService/RedriveDeadLetters", `{"topic":"a"}`, redriveTime, "{}"},
 		{"ClusterService/GetCluster", `{}`, callTime, `"code":"unavailable"`},
 		{"TopicService/CreateTopic", `{"topic":{"name":"b"}}`, callTime, `"code":"deadline_exceeded"`},
 	} {

@@ -279,8 +279,10 @@ func newBudget(records, stored int, c *claim) *budget {
 // spent says whether the answer is full. Once it is, it stays so: memory that comes free later must not bring what lies behind that which was
 // left out.
 func (b *budget) spent() bool {
+	const weight = answerCopies * moreBytes
 	for b.records > 0 && b.bytes <= 0 && b.more > 0 {
-		if !b.claim.tryTake(answerCopies * moreBytes) {
+		// Whole, or it would get for nothing what is beyond the largest claim.
+		if b.claim.clip(weight) < weight || !b.claim.tryTake(weight) {
 			b.more = 0
 			break
 		}

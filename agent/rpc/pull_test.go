@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
+
 	"github.com/splashdam/splashdam/agent"
 	"github.com/splashdam/splashdam/objectlog"
 	v1 "github.com/splashdam/splashdam/proto/splashdam/v1"
@@ -19,8 +21,8 @@ import (
 )
 
 // queueClient speaks to the queue service over h2c.
-func (w *world) queueClient() splashdamv1connect.QueueServiceClient {
-	return splashdamv1connect.NewQueueServiceClient(w.client, w.url)
+func (w *world) queueClient(options ...connect.ClientOption) splashdamv1connect.QueueServiceClient {
+	return splashdamv1connect.NewQueueServiceClient(w.client, w.url, options...)
 }
 
 // pull pulls with the defaults.
