@@ -426,7 +426,7 @@ func (w *compared) apply(t *rapid.T) {
 }
 
 func TestQueueIsWhatItsRecordsAreOneByOne(t *testing.T) {
-	checks(t, "300", "150")
+	checks(t, "400", "150")
 	rapid.Check(t, func(t *rapid.T) {
 		w := &compared{t: t, state: NewState(), other: NewState(), queues: map[Key]*naive{}}
 		for _, k := range comparedKeys {
