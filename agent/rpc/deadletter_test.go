@@ -178,13 +178,30 @@ func TestDeadLettersAreRedrivenAndDiscarded(t *testing.T) {
 	}
 }
 
+// refusedCall is a call about dead letters, with its body's fields, and what must be told of it.
+type refusedCall struct{ procedure, body, want string }
+
+// refuses wants every call refused before the engine hears of it.
+func (w *world) refuses(cases []refusedCall) {
+	w.t.Helper()
+	for _, c := range cases {
+		status, answer := w.post("DeadLetterService/"+c.procedure, `{`+c.body+`}`)
+		if status != http.StatusBadRequest || !strings.Contains(answer, c.want) {
+			w.t.Errorf("%s %.200s: got %d %.500s, want %s", c.procedure, c.body, status, answer, c.want)
+		}
+	}
+	if w.fake.queues.touched() {
+		w.t.Error("the engine heard of it")
+	}
+}
+
 func TestCallsAboutDeadLettersThatBreakTheContractAreRefused(t *testing.T) {
 	w := start(t)
 	w.topic("a", 1)
 	positions := func(n int) string {
 		return `"only":[` + strings.Repeat(`{"partition":0,"offset":"0"},`, n-1) + `{"partition":0,"offset":"0"}]`
 	}
-	cases := []struct{ procedure, body, want string }{
+	cases := []refusedCall{
 		{"ListDeadLetters", ``, `"reason":"INVALID_TOPIC_EXCEPTION","message":"list dead letters: topic: `},
 		{"ListDeadLetters", `"topic":"a","pageSize":1001`, `list dead letters: page_size: 1001 is not in 0 to 1000`},
 		{"ListDeadLetters", `"topic":"a","pageSize":-1`, `list dead letters: page_size: -1`},
@@ -204,7 +221,7 @@ func TestCallsAboutDeadLettersThatBreakTheContractAreRefused(t *testing.T) {
 		{"DiscardDeadLetters", `"topic":"a",` + positions(1) + `,"maxRecords":1001`, `discard dead letters: max_records: 1001 is not in 0 to 1000`},
 	}
 	for _, token := range []string{"nobody", pageToken("0"), pageToken("0/"), pageToken("0/-1"), pageToken("-1/0"), pageToken("+1/0"), pageToken("0/0/0"), pageToken("2147483648/0"), pageToken("0/9223372036854775808")} {
-		cases = append(cases, struct{ procedure, body, want string }{"ListDeadLetters", `"topic":"a","pageToken":"` + token + `"`, `list dead letters: page_token: not one that this service gave`})
+		cases = append(cases, refusedCall{"ListDeadLetters", `"topic":"a","pageToken":"` + token + `"`, `list dead letters: page_token: not one that this service gave`})
 	}
 	for procedure, op := range map[string]string{"ListDeadLetters": "list", "RedriveDeadLetters": "redrive", "DiscardDeadLetters": "discard"} {
 		for only, want := range map[string]string{
@@ -220,9 +237,24 @@ func TestCallsAboutDeadLettersThatBreakTheContractAreRefused(t *testing.T) {
 			if want = op + " dead letters: " + want; strings.Contains(only, "colour") {
 				want = `unknown field`
 			}
-			cases = append(cases, struct{ procedure, body, want string }{procedure, `"topic":"a",` + only, want})
+			cases = append(cases, refusedCall{procedure, `"topic":"a",` + only, want})
 		}
 	}
+	w.refuses(cases)
+	if status, answer := w.post("DeadLetterService/ListDeadLetters", `{"topic":"nobody"}`); status != http.StatusNotFound || !strings.Contains(answer, "UNKNOWN_TOPIC_OR_PARTITION") {
+		t.Errorf("got %d %s", status, answer)
+	}
+	for _, procedure := range []string{"SendDeadLetter", "RedriveDeadLetters", "DiscardDeadLetters"} {
+		if status, _ := w.get("/splashdam.v1.DeadLetterService/" + procedure + "?connect=v1&encoding=json&message=%7B%7D"); status != http.StatusMethodNotAllowed {
+			t.Errorf("got %d for %s by GET, want it refused", status, procedure)
+		}
+	}
+}
+
+func TestRecordsAreSentToDeadLettersOnlyWithAllThatIsKnownOfThem(t *testing.T) {
+	w := start(t)
+	w.topic("a", 1)
+	var cases []refusedCall
 	const sent = `"group":"g","topic":"a","partition":0,"offset":"0","committed":"0","attempts":1`
 	for change, want := range map[[2]string]string{
 		{`"group":"g",`, ``}:                    `"reason":"INVALID_GROUP_ID","message":"send dead letter: group: `,
@@ -238,25 +270,9 @@ func TestCallsAboutDeadLettersThatBreakTheContractAreRefused(t *testing.T) {
 		{`"attempts":1`, `"attempts":1,"deadLetterTopic":"a"`}:                 `send dead letter: dead_letter_topic: a is the topic itself`,
 		{`"attempts":1`, `"attempts":1,"deadLetterTopic":"?"`}:                 `send dead letter: dead_letter_topic: `,
 	} {
-		cases = append(cases, struct{ procedure, body, want string }{"SendDeadLetter", strings.Replace(sent, change[0], change[1], 1), want})
+		cases = append(cases, refusedCall{"SendDeadLetter", strings.Replace(sent, change[0], change[1], 1), want})
 	}
-	for _, c := range cases {
-		status, answer := w.post("DeadLetterService/"+c.procedure, `{`+c.body+`}`)
-		if status != http.StatusBadRequest || !strings.Contains(answer, c.want) {
-			t.Errorf("%s %.200s: got %d %.500s, want %s", c.procedure, c.body, status, answer, c.want)
-		}
-	}
-	if w.fake.queues.touched() {
-		t.Error("the engine heard of it")
-	}
-	if status, answer := w.post("DeadLetterService/ListDeadLetters", `{"topic":"nobody"}`); status != http.StatusNotFound || !strings.Contains(answer, "UNKNOWN_TOPIC_OR_PARTITION") {
-		t.Errorf("got %d %s", status, answer)
-	}
-	for _, procedure := range []string{"SendDeadLetter", "RedriveDeadLetters", "DiscardDeadLetters"} {
-		if status, _ := w.get("/splashdam.v1.DeadLetterService/" + procedure + "?connect=v1&encoding=json&message=%7B%7D"); status != http.StatusMethodNotAllowed {
-			t.Errorf("got %d for %s by GET, want it refused", status, procedure)
-		}
-	}
+	w.refuses(cases)
 }
 
 func TestRecordsAreNotCompressedWhateverTheCall(t *testing.T) {
