@@ -11,6 +11,7 @@ import (
 // leading is what a driver keeps beside a lead.Core.
 type leading struct {
 	core    *lead.Core
+	listed  time.Duration // when it first knew who else has an item in the table; 0: not yet
 	wake    time.Duration
 	streams []*stream // by shard: what is followed
 	tenures []*tenure // by shard

@@ -45,6 +45,9 @@ func (n *node) list(done func()) {
 		}
 		return e
 	}, func(e lead.Listed) {
+		if n.lead.listed == 0 {
+			n.lead.listed = w.now
+		}
 		n.learn(e)
 		done()
 	}, func() { w.to(n, heartbeatRetry, func() { n.list(done) }) })

@@ -220,10 +220,7 @@ func (w *world) recover() {
 		return true
 	}
 	if !w.opt.Damage {
-		w.run(healed+claimLeases*w.set.lease, func() bool { return w.leaderless() < 0 && w.now > healed })
-		if s := w.leaderless(); w.err == nil && s >= 0 {
-			w.fail("leaderless", "shard %d, %d leases after the last fault", s, claimLeases)
-		}
+		w.claimed()
 	}
 	w.run(healed+recovery, recovered)
 	if w.err == nil && !recovered() {

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// claimLeases: so long after the last fault every shard has a leader.
+	// claimLeases: so long after the last fault, and after every agent has come to its first list, every shard has a leader.
 	claimLeases = 3
 	// changesMax bounds the changes of a shard's leader after the last fault: a claim, claims that crossed, and a move to its owner.
 	changesMax = 3
@@ -40,6 +40,28 @@ func (w *world) leaderless() int {
 		}
 	}
 	return -1
+}
+
+// claimed checks that every shard is led in time. An agent claims nothing before its first list, and one whose call for that was lost before the last
+// fault ended makes the next behind heartbeatRetry.
+func (w *world) claimed() {
+	late := func() bool {
+		since := w.healed
+		for _, n := range w.at {
+			switch {
+			case n == nil:
+			case n.lead.listed == 0:
+				return false
+			default:
+				since = max(since, n.lead.listed)
+			}
+		}
+		return w.now > since+claimLeases*w.set.lease
+	}
+	w.run(w.healed+quiesce, func() bool { return w.now > w.healed && (w.leaderless() < 0 || late()) })
+	if s := w.leaderless(); w.err == nil && s >= 0 {
+		w.fail("leaderless", "shard %d, %d leases after the last fault and every agent's first list", s, claimLeases)
+	}
 }
 
 // owners are the agents that should lead, by shard: the first of each shard's order of those that live.

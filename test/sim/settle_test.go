@@ -24,3 +24,23 @@ func TestLeaseThatRunsOutBehindTheLastFaultIsNoDuel(t *testing.T) {
 		}
 	}
 }
+
+// TestShardsAreClaimedInTimeThoughTheFirstListIsLost: agents start while nobody reaches the table, a moment before that ends.
+func TestShardsAreClaimedInTimeThoughTheFirstListIsLost(t *testing.T) {
+	w := newWorld(1, Options{Span: time.Minute})
+	w.set.lease = 400 * time.Millisecond // three are over by then
+	w.create()
+	for p := range places {
+		w.kill(p)
+		w.links.out[p][theTable] = true
+	}
+	w.run(w.now+10*w.set.lease, nil)
+	for p := range agents {
+		w.revive(p, false)
+	}
+	w.heal()
+	w.healed = w.now
+	if w.claimed(); w.err != nil {
+		t.Error(w.err)
+	}
+}
