@@ -11,7 +11,8 @@ import (
 func (q *Queue) change(from, to objectlog.Offset, f func(part Piece) (changed Piece, keep bool)) {
 	first := q.after(from)
 	last := first
-	var fresh []Piece
+	var few [4]Piece
+	fresh := few[:0]
 	for ; last < len(q.Pieces) && q.Pieces[last].From < to; last++ {
 		p := q.Pieces[last]
 		if p.From < from {
@@ -35,14 +36,6 @@ func cut(p Piece, from, to objectlog.Offset) Piece {
 
 // replace puts pieces in the place of those in [first, last), and joins what fares alike.
 func (q *Queue) replace(first, last int, fresh []Piece) {
-	if first > 0 {
-		first--
-		fresh = append([]Piece{q.Pieces[first]}, fresh...)
-	}
-	if last < len(q.Pieces) {
-		fresh = append(fresh, q.Pieces[last])
-		last++
-	}
 	joined := fresh[:0]
 	for _, p := range fresh {
 		if n := len(joined); n > 0 && joined[n-1].joins(p) {
@@ -50,6 +43,23 @@ func (q *Queue) replace(first, last int, fresh []Piece) {
 			continue
 		}
 		joined = append(joined, p)
+	}
+	// Then with those beside them. What lies between two that join is empty.
+	if n := len(joined); n > 0 && last < len(q.Pieces) && joined[n-1].joins(q.Pieces[last]) {
+		joined[n-1].To = q.Pieces[last].To
+		last++
+	}
+	if len(joined) > 0 && first > 0 && q.Pieces[first-1].joins(joined[0]) {
+		joined[0].From = q.Pieces[first-1].From
+		first--
+	}
+	if less := last - first - len(joined); less > 0 && first < len(q.Pieces)-last {
+		// The shorter side moves: what is finished is mostly in front.
+		copy(q.Pieces[less:], q.Pieces[:first])
+		copy(q.Pieces[first+less:], joined)
+		clear(q.Pieces[:less])
+		q.Pieces = q.Pieces[less:]
+		return
 	}
 	q.Pieces = slices.Replace(q.Pieces, first, last, joined...)
 }
