@@ -129,7 +129,14 @@ func (w *world) readAll() bool {
 
 // farewell ends what consumers do, when all is read, and checks that all was.
 func (w *world) farewell() {
-	w.run(w.now+quiesce, func() bool { return w.readAll() && w.drained() })
+	asked := w.now
+	w.run(w.now+quiesce, func() bool {
+		if w.now < asked {
+			return false
+		}
+		asked = w.now + 10*time.Millisecond
+		return w.readAll() && w.drained()
+	})
 	switch {
 	case w.err != nil:
 	case !w.readAll():

@@ -10,14 +10,15 @@ import (
 )
 
 const (
-	// pullEvery is about how long a consumer waits between two pulls.
-	pullEvery = 800 * time.Millisecond
+	// pullEvery is about how long a consumer waits between two pulls, while there are faults and behind them.
+	pullEvery     = 1500 * time.Millisecond
+	pullEveryCalm = 300 * time.Millisecond
 	// queueTimeout is how long it waits for an answer before it asks again: the same, elsewhere.
 	queueTimeout = 700 * time.Millisecond
 	// queueTries is how often it asks.
 	queueTries = 3
 	// pullMost is how many records it takes at once, at most.
-	pullMost = 6
+	pullMost = 8
 	// unread is how often an agent can't read what it has locked.
 	unread = 0.04
 )
@@ -69,7 +70,11 @@ func (p *puller) fate() {
 }
 
 func (p *puller) next() {
-	p.to(between(p.rng, pullEvery/2, pullEvery*3/2), p.pull)
+	every := pullEvery
+	if p.w.now >= p.w.opt.Span {
+		every = pullEveryCalm
+	}
+	p.to(between(p.rng, every/2, every*3/2), p.pull)
 }
 
 // pull asks for records of one partition.
@@ -206,7 +211,7 @@ func (pl *pull) judge(acquired []queues.Acquired) queues.Settle {
 			luck := p.rng.IntN(20)
 			switch poison := o%9 == 4; {
 			case luck == 0 && !calm: // forgotten
-			case poison && luck < 4:
+			case poison && (luck < 4 || calm):
 				c.Items = append(c.Items, pl.say(o, o+1, queues.Reject))
 			case poison, luck == 1 && !calm:
 				item := pl.say(o, o+1, queues.Release)

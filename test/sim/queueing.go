@@ -15,7 +15,7 @@ const (
 	queueGroup   = "queue"
 	orderedGroup = "ordered"
 	// queueWindow is how many records of a partition may be in flight.
-	queueWindow = 8
+	queueWindow = 10
 	// crew is how many consumers a queue has.
 	crew = 2
 	// lettersTopic is the index of the topic of dead letters. The catalog does not know it, so no group reads it.
@@ -28,7 +28,7 @@ var nowhere = objectlog.UUID{0xff}
 // queueing is what a history has of queues.
 type queueing struct {
 	rng       *rand.Rand
-	keys      []queues.Key // of the queue: a topic's first two partitions
+	keys      []queues.Key // of the queue: a topic's first two partitions; none: nobody reads a queue
 	ordered   queues.Key
 	policy    queues.Policy
 	lock      time.Duration // as it travels
@@ -49,6 +49,9 @@ func (w *world) chooseQueues(rng *rand.Rand) {
 	q.policy = queues.Policy{Deliveries: 2 + rng.Int32N(3), DeadLetters: t.name}
 	q.lock = between(rng, 500*time.Millisecond, 3*time.Second).Truncate(time.Millisecond)
 	of := rng.IntN(len(topicNames))
+	if rng.IntN(5) == 0 { // a history without queues
+		return
+	}
 	for p := range objectlog.Partition(2) {
 		q.keys = append(q.keys, queues.Key{Topic: w.topic[of].id, Partition: p, Group: queueGroup})
 	}
@@ -89,12 +92,23 @@ func (w *world) newProducerID() objectlog.ProducerID {
 
 // queueConsumers begins the work on the queue.
 func (w *world) queueConsumers() {
+	if len(w.queueing.keys) == 0 {
+		return
+	}
 	for i := range crew {
 		w.hire(i)
 	}
 	w.after(between(w.queueing.rng, time.Second, 4*time.Second), w.redrive)
 	q := &quitter{process: process{w: w}, rng: w.queueing.rng}
 	q.to(between(q.rng, time.Second, 4*time.Second), q.read)
+}
+
+// senders are the queues from which records go to other partitions, beside the queue.
+func (w *world) senders() []queues.Key {
+	if len(w.queueing.keys) == 0 {
+		return nil
+	}
+	return append(w.letterKeys(), w.queueing.ordered)
 }
 
 // drained: all records of the queue are accepted or dead letters, and no dead letter is on its way.
@@ -111,7 +125,7 @@ func (w *world) drained() bool {
 			return false
 		}
 	}
-	for _, key := range append(w.letterKeys(), w.queueing.ordered) {
+	for _, key := range w.senders() {
 		leader := w.leader(w.shardOf(key))
 		if leader == nil {
 			return false

@@ -68,7 +68,7 @@ func (n *node) depart(s int, r *replica, q *queues.Queue) {
 	for _, p := range q.Pieces {
 		for o := p.From; o < p.To && p.Phase == queues.Failed && len(c.Items) < departMost; o++ {
 			to := queues.Place{Topic: w.topic[lettersTopic].id, Partition: q.Partition}
-			if n.rng.IntN(8) == 0 {
+			if n.rng.IntN(16) == 0 {
 				to.Topic = nowhere
 			}
 			c.Items = append(c.Items, queues.Departure{Offset: o, To: to, Producer: w.routeProducer(q, fresh, to)})
