@@ -57,6 +57,9 @@ type ack struct {
 
 func (a *ack) op() string {
 	verb := strings.ToLower(strings.TrimPrefix(a.verdict.String(), "VERDICT_"))
+	if a.offset == NoOffset { // of another process
+		return fmt.Sprintf("%s a record of %s", verb, a.topic)
+	}
 	return fmt.Sprintf("%s %s/%d at %d", verb, a.topic, a.partition, a.offset)
 }
 

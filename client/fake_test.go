@@ -42,7 +42,10 @@ type fake struct {
 	splashdamv1connect.UnimplementedLogServiceHandler
 	splashdamv1connect.UnimplementedClusterServiceHandler
 	splashdamv1connect.UnimplementedGroupServiceHandler
+	splashdamv1connect.UnimplementedQueueServiceHandler
+	splashdamv1connect.UnimplementedDeadLetterServiceHandler
 	groupBoard
+	queueBoard
 
 	server *httptest.Server
 	faults func(topic string, partition int32, n int) fault // n counts the batches that arrived; nil: none
@@ -102,6 +105,8 @@ func startFake(http1Only ...bool) *fake {
 	mux.Handle(splashdamv1connect.NewTopicServiceHandler(f))
 	mux.Handle(splashdamv1connect.NewClusterServiceHandler(f))
 	mux.Handle(splashdamv1connect.NewGroupServiceHandler(f))
+	mux.Handle(splashdamv1connect.NewQueueServiceHandler(f))
+	mux.Handle(splashdamv1connect.NewDeadLetterServiceHandler(f))
 	f.server = httptest.NewUnstartedServer(mux)
 	f.server.Config.Protocols = new(http.Protocols)
 	f.server.Config.Protocols.SetHTTP1(true)
