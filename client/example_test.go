@@ -216,3 +216,144 @@ func ExampleClient_CreateTopic() {
 	fmt.Println(err)
 	// Output: <nil>
 }
+
+// Any number of consumers work on the records of a queue one by one, several together. What the handler answers says what becomes of the record.
+func ExampleClient_NewQueue() {
+	c, end := exampleClient()
+	defer end()
+	exampleOrders(c)
+	queue, err := c.NewQueue(client.QueueConfig{Group: "parcels", Topic: "matches", MaxDeliveries: 3, Handlers: 1})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer queue.Close()
+	ctx, enough := context.WithTimeout(context.Background(), 10*time.Second)
+	defer enough()
+	err = queue.Run(ctx, func(_ context.Context, r *client.QueuedRecord) error {
+		fmt.Printf("delivery %d of %s\n", r.Deliveries, r.Value)
+		switch {
+		case string(r.Value) == "order 2" && r.Deliveries == 1:
+			return errors.New("the printer is out of paper") // it comes again
+		case string(r.Value) == "order 2":
+			enough()
+			return client.Rejected(errors.New("it has no address")) // it goes to matches-dlq
+		}
+		return nil // it never comes again
+	})
+	fmt.Println(err)
+	// Output:
+	// delivery 1 of order 1
+	// delivery 1 of order 2
+	// delivery 2 of order 2
+	// <nil>
+}
+
+// A loop that says itself what becomes of the records.
+func ExampleQueue_Pull() {
+	c, end := exampleClient()
+	defer end()
+	exampleOrders(c)
+	queue, err := c.NewQueue(client.QueueConfig{Group: "parcels", Topic: "matches"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer queue.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	records, err := queue.Pull(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(records), "records are locked")
+	switch err := queue.Accept(ctx, records...); {
+	case errors.Is(err, client.ErrNotLocked):
+		fmt.Println("another consumer works on some of them again:", err)
+	case errors.Is(err, client.ErrUnknownOutcome):
+		fmt.Println("some of them may come again:", err)
+	case err != nil:
+		log.Fatal(err)
+	}
+	// Output: 2 records are locked
+}
+
+// With a RetryPolicy a record that can't be processed does not stop the partition: behind the last attempt it becomes a dead letter.
+func ExampleConsumer_Run_retry() {
+	c, end := exampleClient()
+	defer end()
+	exampleOrders(c)
+	consumer, err := c.NewConsumer(client.ConsumerConfig{
+		Topics: []string{"matches"}, Group: "email",
+		Retry: &client.RetryPolicy{Attempts: 2, Backoff: time.Millisecond},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer consumer.Close()
+	ctx, enough := context.WithTimeout(context.Background(), 10*time.Second)
+	defer enough()
+	err = consumer.Run(ctx, func(_ context.Context, r client.Record) error {
+		fmt.Println(string(r.Value))
+		if string(r.Value) == "order 1" {
+			return errors.New("no such e-mail address")
+		}
+		enough()
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) {
+		log.Fatal(err)
+	}
+	counts, err := c.DeadLetterCounts(context.Background(), "matches-dlq")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(counts[0].DeadLetters, "dead letter")
+	// Output:
+	// order 1
+	// order 1
+	// order 2
+	// 1 dead letter
+}
+
+// Dead letters are looked at, mended and sent on their way again.
+func ExampleClient_Redrive() {
+	c, end := exampleClient()
+	defer end()
+	exampleOrders(c)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	queue, err := c.NewQueue(client.QueueConfig{Group: "parcels", Topic: "matches"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer queue.Close()
+	records, err := queue.Pull(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := queue.Reject(ctx, "it has no address", records...); err != nil {
+		log.Fatal(err)
+	}
+	page, err := c.DeadLetters(ctx, client.DeadLetterQuery{Topic: "matches-dlq", Limit: 1})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, d := range page.DeadLetters {
+		fmt.Printf("%s from %s: %s\n", d.Value, d.SourceTopic, d.Error)
+		done, err := c.Redrive(ctx, client.RedriveRequest{
+			Topic: d.Topic, Only: []client.DeadLetterPosition{{Partition: d.Partition, Offset: d.Offset}},
+			Edited: true, EditedValue: append(d.Value, " to customer 7"...),
+		})
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(done.Redriven, "redriven")
+	}
+	if records, err = queue.Pull(ctx); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s\n", records[0].Value)
+	// Output:
+	// order 1 from matches: it has no address
+	// 1 redriven
+	// order 1 to customer 7
+}
