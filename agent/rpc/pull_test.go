@@ -245,6 +245,17 @@ func TestPullGivesBackWhatUnpacksToMoreThanAnAnswerHolds(t *testing.T) {
 	}
 }
 
+func TestTheFirstRecordIsHandedOutWhateverLiesBeforeIt(t *testing.T) {
+	w := start(t)
+	w.topic("a", 1)
+	w.bomb("a", strings.Repeat("x", 1000), "small", "next")
+	h := handing{edge: w.edge, topic: "a", left: &budget{records: 10, bytes: 1}}
+	h.partition(agent.Pulled{Lock: 1, Acquired: []queues.Acquired{{From: 1, To: 3, Deliveries: 4}}, Batches: w.fake.topics["a"].logs[0].batches})
+	if said(h.out) != "0/1 x4" || len(h.back) != 1 || h.back[0].Offset != 2 {
+		t.Errorf("got %s and %v back, want the first record and the second back", said(h.out), h.back)
+	}
+}
+
 func TestPullTakesMemoryBeforeAnythingIsLocked(t *testing.T) {
 	w := tight(t)
 	w.produce("a", 0, "x")
