@@ -38,6 +38,7 @@ type Agent struct {
 	committers   []*committer   // by shard
 	topics       topicLists
 	positions    positionCounts
+	pulls        pulls
 
 	robinMu sync.Mutex
 	robin   map[objectlog.UUID]uint32 // per topic: where the next records without key go
@@ -66,7 +67,7 @@ func Open(ctx context.Context, cfg Config, bucket objectlog.Bucket, table metada
 	}
 	cfg = cfg.withDefaults()
 	a := &Agent{cfg: cfg, table: table, joiner: &joiner{cfg: cfg, bucket: bucket, table: table},
-		robin: make(map[objectlog.UUID]uint32), beaten: make(chan struct{})}
+		robin: make(map[objectlog.UUID]uint32), beaten: make(chan struct{}), pulls: pulls{asked: make(map[queues.Key]int64)}}
 	a.draining, a.drain = context.WithCancel(context.Background())
 	c, _, err := a.joiner.find(ctx)
 	if err != nil {

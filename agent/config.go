@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/splashdam/splashdam/objectlog"
+	"github.com/splashdam/splashdam/queues"
 )
 
 // Config is one agent's settings. Zero values are the defaults named here.
@@ -45,6 +46,7 @@ type Config struct {
 	AutoPartitions  int32         // of topics created so; default 1
 	Limits          objectlog.Limits
 	GroupLife       time.Duration // a group without members and commits is forgotten behind this; default 7 days, at least 1 min
+	QueueWindow     int32         // records in flight per queue and partition, beyond which none is handed out for the first time; default 2,000, 1 to 10,000
 
 	Wall   func() objectlog.Timestamp // default: the system clock
 	Random func() uint64              // default: crypto/rand
@@ -73,6 +75,7 @@ func (c Config) Validate() error {
 	within("DrainTimeout in ms", c.DrainTimeout.Milliseconds(), 1, time.Hour.Milliseconds())
 	within("BlockCacheBytes", c.BlockCacheBytes, 1<<20, 1<<40)
 	within("GroupLife in ms", c.GroupLife.Milliseconds(), time.Minute.Milliseconds(), 1<<52)
+	within("QueueWindow", int64(c.QueueWindow), 1, queues.WindowMax)
 	within("AutoPartitions", int64(c.AutoPartitions), 1, partitionsMax)
 	if c.FlushRate < 0 || c.FlushRate > 1000 {
 		problems = append(problems, fmt.Errorf("FlushRate %g: want 0 to 1000", c.FlushRate))
@@ -97,6 +100,7 @@ func (c Config) withDefaults() Config {
 	c.BlockCacheBytes = cmp.Or(c.BlockCacheBytes, 256<<20)
 	c.AutoPartitions = cmp.Or(c.AutoPartitions, 1)
 	c.GroupLife = cmp.Or(c.GroupLife, 7*24*time.Hour)
+	c.QueueWindow = cmp.Or(c.QueueWindow, queues.WindowDefault)
 	c.Lease = cmp.Or(c.Lease, 3*time.Second)
 	if c.Wall == nil {
 		c.Wall = func() objectlog.Timestamp { return objectlog.Timestamp(time.Now().UnixMilli()) }

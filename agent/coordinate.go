@@ -11,6 +11,7 @@ import (
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
+	"github.com/splashdam/splashdam/queues"
 )
 
 const (
@@ -23,19 +24,22 @@ const (
 	dueBytesMax = 128 << 10
 )
 
-// coordinator drives the groups.Coordinator of one shard, and wakes the heartbeats that wait for news of a group.
+// coordinator drives the groups.Coordinator and the queues.Clock of one shard, and wakes the heartbeats that wait for news of a group.
 type coordinator struct {
 	shard shard
 	start time.Time     // of the core's monotonic clock
 	ended chan struct{} // closed when nobody looks after the groups any more
 
 	assignments, expired atomic.Int64 // that were appended here
+	locksEnded           atomic.Int64 // records of queues
 
 	mu      sync.Mutex // taken before the shard's state is read
 	core    *groups.Coordinator
 	waiting map[string]*groupNews // by group
 	busy    bool                  // what a tick found to be done is under way
-	caught  objectlog.Epoch       // in which the catalog was brought up to date: the leader before may have seen a later one
+	locks   *queues.Clock
+	ending  bool            // so are the locks that a tick found to be over
+	caught  objectlog.Epoch // in which the catalog was brought up to date: the leader before may have seen a later one
 }
 
 // groupNews is closed when the group is not as it was any more.
@@ -45,7 +49,7 @@ type groupNews struct {
 }
 
 func newCoordinator(s shard) *coordinator {
-	return &coordinator{shard: s, start: time.Now(), ended: make(chan struct{}), core: groups.NewCoordinator(), waiting: map[string]*groupNews{}}
+	return &coordinator{shard: s, start: time.Now(), ended: make(chan struct{}), core: groups.NewCoordinator(), locks: queues.NewClock(), waiting: map[string]*groupNews{}}
 }
 
 // leading answers the epoch in which the shard is led here by a lease that is confirmed; 0: it is not.
@@ -71,30 +75,38 @@ func (a *Agent) coordinate(ctx context.Context, c *coordinator) error {
 			return nil
 		case <-changed:
 		case <-tick.C:
-			if todo := a.tick(c); todo != nil {
-				work.Go(func() {
-					todo(ctx)
-					c.mu.Lock()
-					c.busy = false
-					c.mu.Unlock()
-				})
+			for _, d := range []duty{a.tick(c), c.tickLocks()} {
+				if d.do != nil {
+					work.Go(func() {
+						d.do(ctx)
+						c.mu.Lock()
+						*d.under = false
+						c.mu.Unlock()
+					})
+				}
 			}
 		}
 	}
 }
 
-// tick counts the time, and answers what is to be done now, unless something is being done.
-func (a *Agent) tick(c *coordinator) func(context.Context) {
+// duty is what a tick found to be done. It is not found again while it is under way, which is under the lock of the coordinator.
+type duty struct {
+	do    func(context.Context) // nil: nothing
+	under *bool
+}
+
+// tick counts the time of sessions, and answers what is to be done now, unless something is being done.
+func (a *Agent) tick(c *coordinator) duty {
 	epoch := c.leading()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if epoch == 0 || epoch != c.caught {
 		c.core.Tick(c.now(), 0, c.shard.groups, nil, 0)
 		if epoch == 0 || c.busy {
-			return nil
+			return duty{}
 		}
 		c.busy = true
-		return func(ctx context.Context) { a.catchUp(ctx, c, epoch) }
+		return duty{func(ctx context.Context) { a.catchUp(ctx, c, epoch) }, &c.busy}
 	}
 	topics := a.topics.of(a.shards[catalogShard])
 	var due []metadata.Command
@@ -102,10 +114,24 @@ func (a *Agent) tick(c *coordinator) func(context.Context) {
 		due = c.core.Tick(c.now(), epoch, c.shard.groups, topics, topics.version)
 	})
 	if c.busy || len(due) == 0 {
-		return nil
+		return duty{}
 	}
 	c.busy = true
-	return func(ctx context.Context) { c.propose(ctx, due) }
+	return duty{func(ctx context.Context) { c.propose(ctx, due) }, &c.busy}
+}
+
+// tickLocks counts the time of locks and delays, and answers the end of those that are over. Neither waits for groups, nor for the catalog.
+func (c *coordinator) tickLocks() duty {
+	epoch := c.leading()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var due []metadata.Command
+	c.shard.log.Read(func(metadata.Seq) { due = c.locks.Tick(c.now(), epoch, c.shard.queues) })
+	if c.ending || len(due) == 0 {
+		return duty{}
+	}
+	c.ending = true
+	return duty{func(ctx context.Context) { c.propose(ctx, due) }, &c.ending}
 }
 
 func (c *coordinator) now() time.Duration { return time.Since(c.start) + 1 }
@@ -136,9 +162,13 @@ func (c *coordinator) propose(ctx context.Context, due []metadata.Command) {
 			return // another leads, or will
 		}
 		for i, result := range receipt.Results {
+			if ended, ok := result.(queues.Result); ok {
+				c.locksEnded.Add(ended.Expired)
+				continue
+			}
 			switch r, ok := result.(groups.Result); {
 			case !ok:
-				slog.Error("coordinate groups", "err", result)
+				slog.Error("coordinate groups and queues", "err", result)
 			case r.Reason != groups.ReasonNone: // it is out of date
 			case due[i].Kind == assign:
 				c.assignments.Add(1)

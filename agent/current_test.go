@@ -11,12 +11,14 @@ import (
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/metadata/shardlog"
 	"github.com/splashdam/splashdam/objectlog"
+	"github.com/splashdam/splashdam/queues"
 )
 
 // lagging is a log whose entries are committed, but applied here only by a current read.
 type lagging struct {
 	state  *metadata.State
 	groups *groups.State
+	queues *queues.State
 	behind []metadata.Command
 	seq    metadata.Seq
 	reads  int // current ones
@@ -40,7 +42,10 @@ func (l *lagging) Current(context.Context) (metadata.Seq, error) {
 
 func (l *lagging) apply(c metadata.Command) (any, error) {
 	var machine metadata.Machine = l.state
-	if c.Kind >= groups.From {
+	switch {
+	case c.Kind >= queues.From:
+		machine = l.queues
+	case c.Kind >= groups.From:
 		machine = l.groups
 	}
 	return machine.Apply(metadata.Position{Seq: l.seq, Epoch: 1, Time: 1}, c)
@@ -76,7 +81,7 @@ func (l *lagging) add(c ...metadata.Command) { l.behind = append(l.behind, c...)
 func follower(t *testing.T) (*Agent, *lagging, stores) {
 	t.Helper()
 	s := newStores()
-	l := &lagging{state: metadata.NewState(metadata.Config{}), groups: groups.NewState()}
+	l := &lagging{state: metadata.NewState(metadata.Config{}), groups: groups.NewState(), queues: queues.NewState()}
 	a := &Agent{cfg: testConfig().withDefaults(), shards: []shard{{log: l, state: l.state, groups: l.groups}}, draining: t.Context()}
 	a.writer = newWriter(a.cfg, a.shards)
 	var err error

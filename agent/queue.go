@@ -2,9 +2,9 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"time"
 
+	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/objectlog"
 	"github.com/splashdam/splashdam/queues"
 )
@@ -56,19 +56,68 @@ type QueuePartition struct {
 	Used                             objectlog.Timestamp
 }
 
-// Pull locks records and reads them. It proposes to the leaders of the partitions' shards, which may be others; what it locked and can't read it
-// gives back. It answers nothing when there was nothing for r.Wait.
-func (a *Agent) Pull(ctx context.Context, r PullRequest) ([]Pulled, error) {
-	return nil, topicError("pull from", r.Topic, because(Unavailable, errors.New("no queues")))
-}
-
-// Acknowledge says what became of records of a group, and answers an error or nil for each: queues.ReasonNotLocked where the lock has ended, or the record was
-// acknowledged before. OutcomeUnknown: it may be done.
-func (a *Agent) Acknowledge(ctx context.Context, group string, all []Acknowledgement) ([]error, error) {
-	return nil, topicError("acknowledge for", "group "+group, because(Unavailable, errors.New("no queues")))
-}
-
 // Queue answers how far a queue is, currently.
 func (a *Agent) Queue(ctx context.Context, group, topic string) (QueueInfo, error) {
-	return QueueInfo{}, topicError("get queue", topic, because(Unavailable, errors.New("no queues")))
+	const op = "get queue of"
+	if err := queues.CheckGroup(group); err != nil {
+		return QueueInfo{}, groupError(op, group, because(InvalidRequest, err))
+	}
+	t, err := a.findCurrent(ctx, topic, 0)
+	if err != nil {
+		return QueueInfo{}, topicError(op, topic, err)
+	}
+	probed := make(map[objectlog.Shard]bool)
+	info := QueueInfo{Partitions: make([]QueuePartition, t.Partitions)}
+	newest := objectlog.NoTimestamp
+	for i := range info.Partitions {
+		k := queues.Key{Topic: t.ID, Partition: objectlog.Partition(i), Group: group}
+		shard := metadata.ShardOf(t.ID, k.Partition, len(a.shards))
+		if !probed[shard] {
+			if err := a.current(ctx, shard); err != nil {
+				return QueueInfo{}, topicError(op, objectOf(topic, k.Partition), err)
+			}
+			probed[shard] = true
+		}
+		var ok bool
+		s := a.shards[shard]
+		s.log.Read(func(metadata.Seq) {
+			var state metadata.PartitionState
+			if state, ok = s.state.Partition(t.ID, k.Partition); !ok {
+				return
+			}
+			q, _ := s.queues.Queue(k)
+			info.Partitions[i] = queuePartition(state, q)
+			if q != nil && q.Used >= newest {
+				newest, info.Policy = q.Used, q.Policy
+			}
+		})
+		if !ok {
+			return QueueInfo{}, topicError(op, objectOf(topic, k.Partition), metadata.ReasonUnknownTopic)
+		}
+	}
+	return info, nil
+}
+
+// queuePartition is called within log.Read; q nil: the queue has nothing of the partition.
+func queuePartition(state metadata.PartitionState, q *queues.Queue) QueuePartition {
+	p := QueuePartition{Lag: int64(state.HighWatermark - state.LogStart), HighWatermark: state.HighWatermark}
+	if q == nil {
+		return p
+	}
+	p.Known, p.Next, p.Used = true, q.Next, q.Used
+	p.Locked, p.Delayed, p.Released = q.Count(queues.Locked), q.Count(queues.Delayed), q.Count(queues.Ready)
+	p.Dying = q.Count(queues.Failed) + q.Count(queues.Moving)
+	p.Lag = q.Unfinished(state.LogStart, state.HighWatermark)
+	return p
+}
+
+// queueResult is what a command of package queues did; an error where it was not taken.
+func queueResult(result any) (queues.Result, error) {
+	switch r := result.(type) {
+	case queues.Result:
+		return r, nil
+	case error:
+		return queues.Result{}, because(InvalidRequest, r)
+	}
+	return queues.Result{}, because(OutcomeUnknown, errStrangeResult)
 }
