@@ -14,6 +14,7 @@ const (
 	routing    = "./agent -run Stranger"
 	joining    = "./agent -run Open|Prefix|Cluster|Making"
 	consuming  = "./groups"
+	handing    = "./queues -skip Stored -rapid.shrinktime 1s"
 	driving    = "./agent -run CannotRenew|StandStill|OlderThanItsOwn|CommitThatMay|CommitsThatWait|Forgotten|PositionsAreCurrent"
 	kills      = "./test/e2e -run Kills -records 20000"
 )
@@ -214,4 +215,72 @@ func (b *Bucket) putNow(name string, body []byte, t trailer) error {
 	{"G11", "a deleted topic's positions stay", "agent/settle.go", []edit{
 		{", groups.DropTopic{Topic: t.ID}.Command()", ", groups.DropTopic{}.Command()"},
 	}, driving},
+	// Queues and dead letters.
+	{"Q1", "an acknowledgement counts without its lock", "queues/deliver.go", []edit{
+		{"if p.Phase != Locked || p.Lock != item.Lock {", "if p.Phase != Locked {"}}, handing},
+	{"Q2", "a record that is handed out again is as new", "queues/deliver.go", []edit{
+		{"\t\t\tp.Deliveries++\n", "\t\t\tp.Deliveries = 1\n"}}, handing},
+	{"Q3", "deliveries are lost with the leader", "queues/snapshot.go", []edit{
+		{"wire.AppendInt(append(b, byte(p.Phase)), p.Deliveries)", "wire.AppendInt(append(b, byte(p.Phase)), min(p.Deliveries, 1))"}}, handing},
+	{"Q4", "a lock that ends is no failure", "queues/deliver.go", []edit{
+		{"p = p.failed(CauseExpired, \"\", at.Time)\n\t\tif p.Deliveries >= q.Policy.Deliveries {", "p = p.failed(CauseExpired, \"\", at.Time)\n\t\tif p.Deliveries > DeliveriesMax {"}}, handing},
+	{"Q5", "a wait that ended otherwise ends the next one too", "queues/deliver.go", []edit{
+		{"!over || p.Phase != Locked && p.Phase != Delayed", "over && len(c.Stamps) == 0 || p.Phase != Locked && p.Phase != Delayed"}}, handing},
+	{"Q6", "a record is finished before its dead letter is written", "queues/move.go", []edit{
+		{"p.Phase, p.Move = Moving, &move\n\t\t\treturn p, true", "p.Phase, p.Move = Moving, &move\n\t\t\treturn p, false"}}, handing},
+	{"Q7", "another record's arrival finishes one", "queues/move.go", []edit{
+		{"if p.Phase != Moving || p.Move.Producer != a.Producer || p.Move.Sequence != a.Sequence {", "if p.Phase != Moving || p.Move.Producer != a.Producer {"}}, handing},
+	{"Q8a", "a displaced route is made anew without a producer of its own", "queues/move.go", []edit{
+		{"if d.Producer == objectlog.NoProducer && (!known || old.route(d.To) < 0) {", "if d.Producer == objectlog.NoProducer && !known && old != nil {"},
+		{"if d.Producer == objectlog.NoProducer || len(q.Routes) >= routesMax", "if len(q.Routes) >= routesMax"}}, handing},
+	{"Q8b", "a route is displaced while records are on their way along it", "queues/move.go", []edit{
+		{"p.Phase == Moving && p.Move.Producer == r.Producer })", "p.Phase == Moving && p.Move.Producer == r.Producer && p.From < 0 })"}}, handing},
+	{"Q8c", "what was taken back leaves again by the same producer", "queues/move.go", []edit{
+		{"\tq.Routes = slices.DeleteFunc(q.Routes, func(r Route) bool { return r.Producer == c.Producer })\n", ""}}, handing},
+	{"Q9", "records are handed out beyond the window", "queues/deliver.go", []edit{
+		{"objectlog.Offset(c.Window)-objectlog.Offset(q.InFlight())", "objectlog.Offset(c.Window)"}}, handing},
+	{"Q10a", "a new leader ends locks by the time of the one before", "queues/clock.go", []edit{
+		{"\tif anew {\n\t\tclear(c.watched)\n\t}\n", "\t_ = anew\n"}}, handing},
+	{"Q10b", "an outage ends locks", "metadata/leaderclock.go", []edit{
+		{"min(now-c.last, TickMax)", "now - c.last"},
+		{"\t\tc.last = 0\n\t\treturn c.lived, false\n", "\t\treturn c.lived, false\n"}}, handing},
+	{"Q11", "a delivery that reached nobody counts", "queues/deliver.go", []edit{
+		{"\t\tp.Deliveries--\n", ""}}, handing},
+	{"Q12", "what an ordered group gave up on is forgotten when its copy is written", "queues/move.go", []edit{
+		{"return Piece{Phase: Buried}, q.Ordered", "return Piece{Phase: Buried}, false"}}, handing},
+	{"Q13", "retention leaves a gap in the sequences of a route", "queues/piece.go", []edit{
+		{"p.Phase == Locked || p.Phase == Moving })", "p.Phase == Locked })"}}, handing},
+	{"Q14", "a queue is forgotten while its records are locked", "queues/state.go", []edit{
+		{"q.Used < c.Before && q.idle()", "q.Used < c.Before"}}, handing},
+	{"Q15", "a view changes with the state", "queues/state.go", []edit{
+		{"\tif q.gen != s.gen {", "\tif q.gen > s.gen {"}}, handing},
+	// Queues and dead letters, in histories.
+	{"D1", "how often a record was delivered is lost with a snapshot", "queues/snapshot.go", []edit{
+		{"wire.AppendInt(append(b, byte(p.Phase)), p.Deliveries)", "wire.AppendInt(append(b, byte(p.Phase)), min(p.Deliveries, 1))"}}, histories},
+	{"D2", "a dead letter's source is finished before the letter is written", "queues/move.go", []edit{
+		{"\t\t\tp.Phase, p.Move = Moving, &move\n\t\t\treturn p, true\n", "\t\t\tp.Phase, p.Move = Moving, &move\n\t\t\treturn p, q.Group == \"\"\n"}}, histories},
+	{"D3", "a proposal is answered before its entry is appended", "metadata/shardlog/append.go", []edit{
+		{"\t\tc.append.proposals = taken\n", `		for _, p := range taken {
+			if len(p.commands) == 2 && p.commands[0].command.Kind == 97 {
+				c.emit(Decided{ID: p.id, Receipt: Receipt{Seq: c.append.entry.seq, Results: []any{queues.Result{}, nil}}})
+				continue
+			}
+			c.append.proposals = append(c.append.proposals, p)
+		}
+`},
+		{"import (\n", "import (\n\t\"github.com/splashdam/splashdam/queues\"\n"}}, histories},
+	{"D4", "a lock ends while its leader is not confirmed", "queues/clock.go", []edit{
+		{"\tif anew {\n\t\tclear(c.watched)", "\tlived = now\n\tif anew {\n\t\tclear(c.watched)"}}, histories},
+	{"D5", "a record that is on its way leaves once more", "queues/move.go", []edit{
+		{"(p.Phase == Failed ||", "(p.Phase == Failed || p.Phase == Moving ||"}}, histories},
+	{"D6", "a record is acknowledged under any lock", "queues/deliver.go", []edit{
+		{"if p.Phase != Locked || p.Lock != item.Lock {", "if p.Phase != Locked {"}}, histories},
+	{"D7", "two records have one place on a route", "queues/move.go", []edit{
+		{"r.Next = (r.Next + 1) & math.MaxInt32", "r.Next = (r.Next + 1) & 1"}}, histories},
+	{"D8", "a leader goes on with the waits of an earlier time as leader", "queues/clock.go", []edit{
+		{"\tif anew {\n\t\tclear(c.watched)", "\tif anew && len(c.watched) == 0 {\n\t\tclear(c.watched)"}}, histories},
+	{"D9", "a wait that was begun anew ends with the one before", "queues/deliver.go", []edit{
+		{"\t\tp.Wait, p.Stamp = item.Wait, stamp\n", "\t\tp.Wait = item.Wait\n"}}, histories},
+	{"D10", "what was given up on is forgotten when its letter is written", "queues/move.go", []edit{
+		{"return Piece{Phase: Buried}, q.Ordered", "return Piece{Phase: Buried}, false"}}, histories},
 }
