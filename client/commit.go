@@ -31,7 +31,22 @@ func (c *Consumer) Commit(ctx context.Context) error {
 	if !running {
 		c.allProcessed()
 	}
-	return c.commit(ctx, c.toCommit(func(*cursor) bool { return true }))
+	return errors.Join(c.lostUncommitted(), c.commit(ctx, c.toCommit(func(*cursor) bool { return true })))
+}
+
+// lostUncommitted is an error for each partition that was lost with records processed and not committed, until OnLost is told.
+func (c *Consumer) lostUncommitted() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for _, t := range c.member.tasks {
+		for _, cur := range t.curs {
+			if t.kind == taskLost && cur.resolved && cur.processed != cur.committed {
+				errs = append(errs, staleGeneration(cur.place))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // CommitOffsets commits these positions of partitions that are this member's, whatever is processed. With CommitAfter what is processed is

@@ -425,12 +425,15 @@ func TestSlowHandlerKeepsItsSessionUntilTheLimit(t *testing.T) {
 	if took := time.Since(begun); took < 2900*time.Millisecond {
 		t.Errorf("the member was gone after %v", took)
 	}
-	if err := c.Commit(within(t)); err != nil {
-		t.Errorf("nothing is there to commit: %v", err)
+	if err := c.Commit(within(t)); !errors.Is(err, client.ErrStaleGeneration) {
+		t.Errorf("commit of a record whose partition is lost: %v", err)
 	}
 	records, err := c.Poll(within(t), 1)
 	if err != nil || records[0].Offset != 0 {
 		t.Fatalf("%v %v: what was lost comes again", records, err)
+	}
+	if err := c.Commit(within(t)); err != nil || b.committed("readers", 0) != 1 {
+		t.Errorf("commit of what came again: %v", err)
 	}
 	want := []string{"one assigned matches/0", "one lost matches/0", "one assigned matches/0"}
 	if lines := d.until(t, func([]string) bool { return true }); !slices.Equal(lines, want) {
