@@ -72,6 +72,11 @@ func startLoad(ctx context.Context, c *cluster, h *history.History, seed uint64,
 	for n := range producers {
 		l.wg.Go(func() { l.report(l.produce(sending, n)) })
 	}
+	if err := l.startWork(sending, admin); err != nil {
+		stop()
+		read()
+		return nil, err
+	}
 	l.wg.Go(func() { l.report(l.replay(sending)) })
 	l.wg.Go(func() { l.report(l.administer(sending)) })
 	l.tail = h.Reader("tail")

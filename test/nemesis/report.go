@@ -14,8 +14,8 @@ import (
 func table(results []result) string {
 	slices.SortStableFunc(results, func(a, b result) int { return strings.Compare(a.fault.name, b.fault.name) })
 	var text strings.Builder
-	text.WriteString("| fault | histories | rounds | operations | acknowledged records checked | unknown | failed | anomalies | recovery p50 | p99 |\n" +
-		"|---|---|---|---|---|---|---|---|---|---|\n")
+	text.WriteString("| fault | histories | rounds | operations | acknowledged records checked | worked on | unknown | failed | anomalies | recovery p50 | p99 |\n" +
+		"|---|---|---|---|---|---|---|---|---|---|---|\n")
 	all := results
 	for len(results) > 0 {
 		n := 1
@@ -36,6 +36,7 @@ func line(name string, results []result) string {
 	rounds, broken := 0, 0
 	for _, r := range results {
 		sum.Acked, sum.Unknown, sum.Failed, sum.Read = sum.Acked+r.tally.Acked, sum.Unknown+r.tally.Unknown, sum.Failed+r.tally.Failed, sum.Read+r.tally.Read
+		sum.Worked += r.tally.Worked
 		found, took, rounds = append(found, r.findings...), append(took, r.recoveries...), rounds+r.played
 		if r.err != nil {
 			broken++
@@ -45,7 +46,7 @@ func line(name string, results []result) string {
 	if broken > 0 {
 		anomalies += fmt.Sprintf(", %d not played", broken)
 	}
-	return fmt.Sprintf("| %s | %d | %d | %d | %d | %d | %d | %s | %s | %s |\n", name, len(results), rounds, sum.Acked+sum.Unknown+sum.Failed+sum.Read, sum.Acked,
+	return fmt.Sprintf("| %s | %d | %d | %d | %d | %d | %d | %d | %s | %s | %s |\n", name, len(results), rounds, sum.Acked+sum.Unknown+sum.Failed+sum.Read+sum.Worked, sum.Acked, sum.Worked,
 		sum.Unknown, sum.Failed, anomalies, percentile(took, 0.5), percentile(took, 0.99))
 }
 

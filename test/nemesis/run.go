@@ -115,6 +115,7 @@ func (p plan) run(ctx context.Context, s *stores, h *history.History, name strin
 	l.reads.Wait()
 	l.tail.End(h.Due())
 	l.readThroughEach(ctx)
+	l.finishWork(ctx)
 	c.examine(ctx, h)
 	for _, m := range marks {
 		if took, ok := h.Recovered(m.since, len(used)); ok && took <= m.until.Sub(m.since) {
