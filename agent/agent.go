@@ -39,6 +39,7 @@ type Agent struct {
 	topics       topicLists
 	positions    positionCounts
 	pulls        pulls
+	movers       []*mover // by shard
 
 	robinMu sync.Mutex
 	robin   map[objectlog.UUID]uint32 // per topic: where the next records without key go
@@ -96,8 +97,10 @@ func Open(ctx context.Context, cfg Config, bucket objectlog.Bucket, table metada
 			a.shards[i].log = routed{a.shards[i].replica, objectlog.Shard(i), a.leaders}
 		}
 	}
-	for _, s := range a.shards {
-		a.coordinators = append(a.coordinators, newCoordinator(s))
+	for i, s := range a.shards {
+		c := newCoordinator(s)
+		a.coordinators = append(a.coordinators, c)
+		a.movers = append(a.movers, newMover(objectlog.Shard(i), s, c.leading))
 		a.committers = append(a.committers, newCommitter(cfg, s.log))
 	}
 	a.writer = newWriter(cfg, a.shards)
@@ -154,6 +157,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, end)()
 	for _, f := range []func(context.Context) error{a.settle, a.retire, a.retain, a.heartbeat, a.writer.probe} {
 		group.Go(func() error { return f(outer) })
+	}
+	for _, m := range a.movers {
+		group.Go(func() error { return a.move(outer, m) })
 	}
 	group.Go(func() error {
 		<-outer.Done()

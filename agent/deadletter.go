@@ -3,8 +3,11 @@ package agent
 import (
 	"context"
 	"errors"
+	"strconv"
 
+	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/objectlog"
+	"github.com/splashdam/splashdam/queues"
 )
 
 // GivenUp is a record that an ordered group gives up on.
@@ -86,27 +89,94 @@ type Discarded struct {
 	Refused            []PartitionOffset
 }
 
-// SendDeadLetter has a record that an ordered group gives up on copied to the dead-letter topic. When it returns nil that will happen.
+const opSend = "send to dead letters"
+
+// SendDeadLetter has a record that an ordered group gives up on copied to the dead-letter topic. When it returns nil that will happen, or has. One below the
+// group's position is not sent: that is for repeats only.
 func (a *Agent) SendDeadLetter(ctx context.Context, g GivenUp) error {
-	return topicError("send to dead letters", objectOf(g.Topic, g.Partition), because(Unavailable, errors.New("no dead letters")))
+	if g.DeadLetters == "" {
+		g.DeadLetters = g.Topic + deadLetterAfter
+	}
+	if err := a.sendDeadLetter(ctx, g); err != nil {
+		return topicError(opSend, objectOf(g.Topic, g.Partition), err)
+	}
+	return nil
 }
 
-// CountDeadLetters counts currently; no topics: all that have the setting dead.letters.
-func (a *Agent) CountDeadLetters(ctx context.Context, topics []string) ([]DeadLetterCount, error) {
-	return nil, topicError("count dead letters", "", because(Unavailable, errors.New("no dead letters")))
+func (a *Agent) sendDeadLetter(ctx context.Context, g GivenUp) error {
+	if err := checkGivenUp(g); err != nil {
+		return err
+	}
+	t, err := a.find(ctx, g.Topic, g.Partition)
+	if err != nil {
+		return err
+	}
+	k := queues.Key{Topic: t.ID, Partition: g.Partition, Group: g.Group}
+	shard := metadata.ShardOf(t.ID, g.Partition, len(a.shards))
+	if a.sendable(k, shard, g) != nil { // that there is something wrong with it is only said behind a current read
+		if err := a.current(ctx, shard); err != nil {
+			return err
+		}
+		if err := a.sendable(k, shard, g); err != nil {
+			return err
+		}
+	}
+	if g.First == objectlog.NoTimestamp {
+		g.First = a.cfg.Wall()
+	}
+	results, err := a.propose(ctx, shard, queues.Fail{Key: k, Offset: g.Offset, Committed: max(0, g.Committed), Deliveries: max(1, g.Attempts), First: g.First,
+		Error: queues.CutError(g.Error), Policy: queues.Policy{Deliveries: min(max(1, g.Attempts), queues.DeliveriesMax), DeadLetters: g.DeadLetters}}.Command())
+	if err != nil {
+		return err
+	}
+	result, err := queueResult(results[0])
+	if err == nil && result.Reason != queues.ReasonNone {
+		err = result.Reason
+	}
+	return err
 }
 
-// DeadLetters lists dead letters behind a place, at most limit, by partition and offset; with only: of those.
-func (a *Agent) DeadLetters(ctx context.Context, topic string, only []PartitionOffset, after PartitionOffset, limit int) ([]DeadLetter, error) {
-	return nil, topicError("list dead letters of", topic, because(Unavailable, errors.New("no dead letters")))
+func checkGivenUp(g GivenUp) error {
+	if err := queues.CheckGroup(g.Group); err != nil {
+		return because(InvalidRequest, err)
+	}
+	if err := metadata.CheckTopicName(g.DeadLetters); err != nil {
+		return because(InvalidTopic, err)
+	}
+	if g.DeadLetters == g.Topic {
+		return because(InvalidRequest, errSameTopic)
+	}
+	if g.Partition < 0 || g.Offset < 0 || g.Committed < objectlog.NoOffset {
+		return because(InvalidRequest, errors.New("partition and offsets must not be negative"))
+	}
+	return nil
 }
 
-// RedriveDeadLetters begins what it can, waits for it for a while, and answers how far it is.
-func (a *Agent) RedriveDeadLetters(ctx context.Context, r Redrive) (Redriven, error) {
-	return Redriven{}, topicError("redrive dead letters of", r.Topic, because(Unavailable, errors.New("no dead letters")))
-}
+var errPassed = errors.New("the group's position is behind the record: send it to the dead letters before the position is committed")
 
-// DiscardDeadLetters makes dead letters count no more.
-func (a *Agent) DiscardDeadLetters(ctx context.Context, d Discard) (Discarded, error) {
-	return Discarded{}, topicError("discard dead letters of", d.Topic, because(Unavailable, errors.New("no dead letters")))
+// sendable says what is wrong with a record that a group gives up on, in the applied state, which may lag. One that was trimmed can't be copied any more,
+// and one below the group's position that the queue has never heard of was never sent.
+func (a *Agent) sendable(k queues.Key, shard objectlog.Shard, g GivenUp) error {
+	var state metadata.PartitionState
+	var next objectlog.Offset
+	there := false
+	s := a.shards[shard]
+	s.log.Read(func(metadata.Seq) {
+		state, there = s.state.Partition(k.Topic, k.Partition)
+		if q, ok := s.queues.Queue(k); ok {
+			next = q.Next
+		}
+	})
+	switch {
+	case !there:
+		return metadata.ReasonUnknownTopic
+	case g.Offset < next: // perhaps it is sent already
+		return nil
+	case g.Offset < state.LogStart || g.Offset >= state.HighWatermark:
+		return &Error{Op: opSend, Object: objectOf(g.Topic, g.Partition), Cause: OutOfRange, Hint: "the log does not hold this record", Details: map[string]string{
+			"log_start": strconv.FormatInt(int64(state.LogStart), 10), "high_watermark": strconv.FormatInt(int64(state.HighWatermark), 10)}}
+	case g.Offset < g.Committed:
+		return because(InvalidRequest, errPassed)
+	}
+	return nil
 }

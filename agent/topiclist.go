@@ -11,6 +11,7 @@ import (
 type topicList struct {
 	version uint64 // of the catalog
 	byName  map[string]metadata.Topic
+	byID    map[objectlog.UUID]metadata.Topic
 }
 
 // Topic implements groups.Catalog.
@@ -41,7 +42,7 @@ func (l *topicLists) of(catalog shard) *topicList {
 		if l.newest != nil && l.newest.version == version {
 			return
 		}
-		l.newest = &topicList{version: version, byName: map[string]metadata.Topic{}}
+		l.newest = &topicList{version: version, byName: map[string]metadata.Topic{}, byID: map[objectlog.UUID]metadata.Topic{}}
 		for after := ""; ; {
 			page := catalog.state.Topics(after, topicsPage)
 			if len(page) == 0 {
@@ -49,7 +50,7 @@ func (l *topicLists) of(catalog shard) *topicList {
 			}
 			for _, t := range page {
 				if after = t.Name; t.State == metadata.TopicActive {
-					l.newest.byName[t.Name] = t
+					l.newest.byName[t.Name], l.newest.byID[t.ID] = t, t
 				}
 			}
 		}
