@@ -51,8 +51,8 @@ type Config struct {
 	StopDelay   time.Duration `name:"stop-delay" default:"1s" verbs:"agent" doc:"how long of that the agent goes on serving while /readyz says no, so that load balancers notice, 0 to 5m, half of stop-timeout at most"`
 	LogLevel    string        `name:"log-level" default:"warn" verbs:"dev agent" doc:"debug, info, warn or error"`
 
-	Server  string        `name:"server" default:"127.0.0.1:4510" verbs:"topic produce consume offsets group lag bench cost status" doc:"agents or a load balancer before them, host:port, several with commas"`
-	Timeout time.Duration `name:"timeout" default:"30s" verbs:"topic produce consume offsets group lag bench cost status" doc:"limit of one call to the agent, 100ms to 10m"`
+	Server  string        `name:"server" default:"127.0.0.1:4510" verbs:"topic produce consume offsets group lag queue dlq bench cost status" doc:"agents or a load balancer before them, host:port, several with commas"`
+	Timeout time.Duration `name:"timeout" default:"30s" verbs:"topic produce consume offsets group lag queue dlq bench cost status" doc:"limit of one call to the agent, 100ms to 10m"`
 	Prices  string        `name:"prices" default:"us-east-1" verbs:"cost" doc:"what stores charge for requests: us-east-1, or a YAML file (see splashdam cost --help)"`
 }
 
@@ -185,7 +185,7 @@ func (c *Config) read(cmd *cobra.Command, environ []string) error {
 	}
 	variables := map[string]string{}
 	for _, kv := range environ {
-		if name, value, ok := strings.Cut(kv, "="); ok && strings.HasPrefix(name, "SPLASHDAM_") {
+		if name, value, ok := strings.Cut(kv, "="); ok && strings.HasPrefix(name, "SPLASHDAM_") && !isRecordVariable(name) {
 			variables[name] = value
 		}
 	}

@@ -45,12 +45,18 @@ generation, too. When it ends it leaves, and others go on where it was. --commit
 
   after   when records are printed, every 5 seconds and at the end: after a crash some are printed again (at least once)
   before  before records are printed: after a crash some are not printed (at most once)
-  manual  never; see splashdam group reset`,
+  manual  never; see splashdam group reset
+
+With --exec ` + executeHelp + `
+A record is processed when it exits with 0, and partitions keep their order. When it fails, --retry tries it again so many times, each time
+later, and then makes it a dead letter (see splashdam dlq) and goes on; exit code 65 does so at once. Without --retry the consuming ends, and
+the position stays. A first Ctrl-C or SIGTERM gives the command 10 s to end, a second one ends at once.`,
 		Example: `  splashdam consume matches
   splashdam consume matches --follow --from latest -o json
   splashdam consume matches --from 2026-06-11T19:45:00Z -n 10
   splashdam consume orders --group email
-  splashdam consume --pattern 'orders-.*' --group analytics --instance host-1 --commit before`,
+  splashdam consume --pattern 'orders-.*' --group analytics --instance host-1 --commit before
+  splashdam consume orders --group invoices --exec ./invoice.sh --retry 3`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if o.member.pattern != "" && len(args) == 0 {
 				return nil

@@ -17,6 +17,8 @@ import (
 type memberOptions struct {
 	group, instance, pattern, commit string
 	session                          time.Duration
+	command, deadLetters             string
+	retry                            int
 }
 
 func (m *memberOptions) addFlags(f *pflag.FlagSet) {
@@ -25,6 +27,9 @@ func (m *memberOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&m.pattern, "pattern", "", "consume the topics whose whole names match (RE2), beside TOPIC or instead of it")
 	f.StringVar(&m.commit, "commit", "after", "when the group's positions move: after, before or manual")
 	f.DurationVar(&m.session, "session-timeout", 10*time.Second, "how long the group waits for a member that is gone, 1s to 30m")
+	f.StringVar(&m.command, "exec", "", "run this for each record instead of printing it, one at a time")
+	f.IntVar(&m.retry, "retry", -1, "try a record on which the command fails so often again, 0 to 999, then make it a dead letter; -1: stop there")
+	f.StringVar(&m.deadLetters, "dead-letter-topic", "", `where dead letters go; made when it is needed (default TOPIC with "-dlq" behind it)`)
 }
 
 // commits are the values of --commit.
@@ -34,7 +39,7 @@ var commits = map[string]client.Commit{"after": client.CommitAfter, "before": cl
 func (o consumeOptions) checkMember(given func(flag string) bool) error {
 	m := o.member
 	if m.group == "" {
-		for _, name := range []string{"instance", "pattern", "commit", "session-timeout"} {
+		for _, name := range []string{"instance", "pattern", "commit", "session-timeout", "exec", "retry", "dead-letter-topic"} {
 			if given(name) {
 				return usageError("consume: --%s: want --group with it", name)
 			}
@@ -46,8 +51,29 @@ func (o consumeOptions) checkMember(given func(flag string) bool) error {
 		return usageError("consume: --commit %q: want after, before or manual", m.commit)
 	case len(o.partitions) > 0:
 		return usageError("consume: --partition with --group: the group says which partitions a member reads")
+	case given("retry") && m.command == "":
+		return usageError("consume: --retry: want --exec with it")
+	case m.retry < -1:
+		return usageError("consume: --retry %d: want 0 to 999", m.retry)
+	case given("dead-letter-topic") && m.retry < 0:
+		return usageError("consume: --dead-letter-topic: want --retry with it")
+	case m.retry >= 0 && m.commit == "before":
+		return usageError("consume: --retry with --commit before: what is committed can't be tried again")
+	}
+	for _, name := range []string{"count", "format", "key-separator"} {
+		if m.command != "" && given(name) {
+			return usageError("consume: --%s: want no --exec with it", name)
+		}
 	}
 	return nil
+}
+
+// retryPolicy is what --retry asks for; nil: nothing.
+func (m memberOptions) retryPolicy() *client.RetryPolicy {
+	if m.retry < 0 {
+		return nil
+	}
+	return &client.RetryPolicy{Attempts: m.retry + 1, DeadLetterTopic: m.deadLetters}
 }
 
 // memberConfig is what the flags ask for; told is called when partitions come and go.
@@ -64,7 +90,7 @@ func (o consumeOptions) memberConfig(topics []string, told func(what string, par
 	}
 	cfg := client.ConsumerConfig{
 		Topics: topics, Start: start, Group: o.member.group, Instance: o.member.instance, Pattern: o.member.pattern,
-		SessionTimeout: o.member.session, Commit: commits[o.member.commit],
+		SessionTimeout: o.member.session, Commit: commits[o.member.commit], Retry: o.member.retryPolicy(),
 		OnAssigned: tell("assigned"), OnRevoked: tell("revoked"), OnLost: tell("lost"),
 	}
 	if err := cfg.Validate(); err != nil {
@@ -92,6 +118,9 @@ func (env *environment) consumeAsMember(ctx context.Context, topics []string, o 
 			return err
 		}
 		defer consumer.Close()
+		if o.member.command != "" {
+			return env.endMember(ctx, consumer, o.member, env.executeAsMember(ctx, consumer, o.member.command, cfg.Retry))
+		}
 		p, stop := env.showConsumed(ctx)
 		defer stop()
 		out := bufio.NewWriterSize(env.out, 1<<18)

@@ -16,6 +16,7 @@ import (
 
 func newLag(env *environment) *cobra.Command {
 	var watch bool
+	var queue string
 	cmd := &cobra.Command{
 		Use:   "lag [GROUP]",
 		Short: "Show how far groups are behind the ends of the logs",
@@ -23,13 +24,16 @@ func newLag(env *environment) *cobra.Command {
 has it. Without GROUP it shows all groups, a line each; -o json has their partitions too.
 
 A partition of which nothing is committed counts with all that its log holds. A committed position that lies beyond the log is shown as such:
-it counts as nothing, and is named below with what to do about it.
+it counts as nothing, and is named below with what to do about it. With --queue TOPIC it shows the queue that the group is on that topic.
 
 With --watch and more than 16 lines those with the most lag are shown. The exit code is 0 also when something is wrong: see "problems"
 of the JSON.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usageError("lag: unexpected argument %q (want one GROUP, or none)", args[1])
+			}
+			if queue != "" && len(args) == 0 {
+				return usageError("lag: --queue: want GROUP with it")
 			}
 			return nil
 		},
@@ -38,6 +42,11 @@ of the JSON.`,
 				ask := func(ctx context.Context) (show func() error, err error) { return env.allLags(ctx, c, watch) }
 				if len(args) == 1 {
 					ask = func(ctx context.Context) (show func() error, err error) { return env.oneLag(ctx, c, args[0], watch) }
+				}
+				if queue != "" {
+					ask = func(ctx context.Context) (show func() error, err error) {
+						return env.askQueue(ctx, c, args[0], queue, watch)
+					}
 				}
 				if watch {
 					return env.watch(cmd.Context(), ask)
@@ -51,6 +60,7 @@ of the JSON.`,
 		},
 	}
 	cmd.Flags().BoolVar(&watch, "watch", false, "show it again every second, until interrupted")
+	cmd.Flags().StringVar(&queue, "queue", "", "show the queue of the group on this topic")
 	addSettings(cmd, "lag")
 	return cmd
 }

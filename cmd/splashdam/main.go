@@ -90,6 +90,6 @@ written), 130 interrupted.`,
 	root.PersistentFlags().StringVarP(&env.output, "output", "o", "text", "how results are printed: text or json")
 	root.PersistentFlags().String("config", "", "YAML file with settings")
 	root.AddCommand(newDev(env), newAgent(env), newCluster(env), newTopic(env), newProduce(env), newConsume(env), newOffsets(env),
-		newGroup(env), newLag(env), newBench(env), newCost(env), newSegment(env), newShard(env), newVersion(env))
+		newGroup(env), newLag(env), newQueue(env), newDeadLetters(env), newBench(env), newCost(env), newSegment(env), newShard(env), newVersion(env))
 	return root
 }

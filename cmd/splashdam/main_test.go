@@ -38,7 +38,8 @@ func TestCompletionIsWrittenForEveryShell(t *testing.T) {
 
 func TestMissingBrokerIsToldAtOnceWithWhatToDo(t *testing.T) {
 	for _, args := range [][]string{{"topic", "create", "x"}, {"offsets", "x"}, {"consume", "x"}, {"produce", "x"}, {"bench", "produce"}, {"cost"},
-		{"group", "list"}, {"lag"}, {"consume", "x", "--group", "g"}} {
+		{"group", "list"}, {"lag"}, {"queue", "pull", "x", "--group", "g"}, {"queue", "consume", "x", "--group", "g"}, {"queue", "describe", "x", "--group", "g"},
+		{"queue", "ack", "x", "--group", "g", "--accept", "AQID"}, {"dlq", "count"}, {"dlq", "list", "x"}, {"dlq", "redrive", "x", "--all"}, {"dlq", "discard", "x", "0/1"}, {"consume", "x", "--group", "g"}} {
 		code, stdout, stderr, _ := runFor(t, nil, append(args, "--server", "127.0.0.1:1")...)
 		want := `splashdam: connect to 127.0.0.1:1: connection refused (start a broker with "splashdam dev", or name another with --server)` + "\n"
 		if code != exitFailed || stdout != "" || stderr != want {

@@ -13,6 +13,7 @@ type progress struct {
 	verb    string // such as "produced"
 	records atomic.Int64
 	bytes   atomic.Int64
+	total   int64 // of records; 0: nobody knows
 	started time.Time
 }
 
@@ -44,7 +45,7 @@ func (p *progress) show(ctx context.Context, w io.Writer) (stop func()) {
 				return
 			case <-tick.C:
 				r, b := p.records.Load(), p.bytes.Load()
-				fmt.Fprintf(w, "\r\x1b[K%s %s records, %s/s, %s/s", p.verb, humanCount(r), humanCount(r-records), humanBytes(float64(b-bytes)))
+				fmt.Fprintf(w, "\r\x1b[K%s", p.line(r, r-records, b, b-bytes))
 				records, bytes = r, b
 			}
 		}
@@ -53,6 +54,19 @@ func (p *progress) show(ctx context.Context, w io.Writer) (stop func()) {
 		cancel()
 		<-done
 	}
+}
+
+// line says how far it is, and what the last second did. A verb that counts no bytes shows none.
+func (p *progress) line(records, recordsNow, bytes, bytesNow int64) string {
+	of := ""
+	if p.total > 0 {
+		of = " of " + humanCount(p.total)
+	}
+	text := fmt.Sprintf("%s %s%s records, %s/s", p.verb, humanCount(records), of, humanCount(recordsNow))
+	if bytes > 0 {
+		text += fmt.Sprintf(", %s/s", humanBytes(float64(bytesNow)))
+	}
+	return text
 }
 
 // transferred is the end of the story, as printed and as JSON.

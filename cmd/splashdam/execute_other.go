@@ -1,0 +1,8 @@
+//go:build !unix
+
+package main
+
+import "os/exec"
+
+// separate does nothing: there are no groups of processes here that a signal reaches.
+func separate(*exec.Cmd) {}
