@@ -335,16 +335,7 @@ func (w *compared) step() (command, func(now objectlog.Timestamp) Result) {
 		c.Key = k
 		return c, func(now objectlog.Timestamp) Result { return n.fail(c, now) }
 	case 6:
-		c := MoveOut{Key: k, Until: 34}
-		for range 1 + w.number(3, "records") {
-			c.Items = append(c.Items, Departure{Offset: objectlog.Offset(w.number(35, "record")), To: Place{topic(5), objectlog.Partition(w.number(2, "to"))},
-				Producer: rapid.SampledFrom([]objectlog.ProducerID{objectlog.NoProducer, objectlog.ProducerID(w.at.Seq)}).Draw(w.t, "producer")})
-		}
-		for i := range c.Items { // one for each place
-			if c.Items[i].Producer >= 0 {
-				c.Items[i].Producer = 10*c.Items[i].Producer + objectlog.ProducerID(c.Items[i].To.Partition)
-			}
-		}
+		c := w.moveOut(k)
 		return c, func(objectlog.Timestamp) Result { return n.moveOut(c) }
 	case 7:
 		a := Arrival{Offset: from, Producer: objectlog.ProducerID(10 * w.number(int(w.at.Seq), "producer")), Sequence: int32(w.number(2, "sequence"))}
@@ -368,6 +359,18 @@ func (w *compared) step() (command, func(now objectlog.Timestamp) Result) {
 		c := Trim{k, max(0, from-15)}
 		return c, nothing(func() { n.trim(c.LogStart) })
 	}
+}
+
+func (w *compared) moveOut(k Key) MoveOut {
+	c := MoveOut{Key: k, Until: 34}
+	for range 1 + w.number(3, "records") {
+		d := Departure{Offset: objectlog.Offset(w.number(35, "record")), To: Place{topic(5), objectlog.Partition(w.number(2, "to"))}, Producer: objectlog.NoProducer}
+		if w.number(1, "producer") == 1 { // one for each place
+			d.Producer = objectlog.ProducerID(10*int(w.at.Seq) + int(d.To.Partition))
+		}
+		c.Items = append(c.Items, d)
+	}
+	return c
 }
 
 func (w *compared) check(t *rapid.T) {
