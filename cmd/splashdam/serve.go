@@ -75,7 +75,8 @@ func (env *environment) open() (listener net.Listener, registry *prometheus.Regi
 // newServer serves the engine, and shows what the stores are asked for, to clients and as metrics, and how its replicas are.
 func (env *environment) newServer(engine *agent.Agent, bucket bucketStore, table tableStore, registry *prometheus.Registry) *http.Server {
 	charged := chargedBy(bucket, table)
-	registry.MustRegister(&usageMetrics{stores: charged, topics: engine.Usage}, replicaMetrics{engine.Replicas}, groupMetrics{engine.GroupUsage})
+	registry.MustRegister(&usageMetrics{stores: charged, topics: engine.Usage}, replicaMetrics{engine.Replicas}, groupMetrics{engine.GroupUsage},
+		queueMetrics{engine.QueueUsage, engine.DeadLetterUsage})
 	return rpc.NewServer(rpc.New(rpc.Config{Version: readVersion().Version, MemoryBytesMax: int64(env.config.MemoryBytesMax), Logger: env.newLogger(), Usage: charged}, rpc.FromAgent(engine)))
 }
 
