@@ -58,11 +58,21 @@ func (w *world) redrive() {
 		to := queues.Place{Topic: back.Topic, Partition: back.Partition}
 		c.Items = append(c.Items, queues.Departure{Offset: o, To: to, Producer: w.routeProducer(q, fresh, to)})
 	}
-	n.proposeQueue(s, c.Command(), func(r *queues.Result) {
-		if r != nil && r.Reason == queues.ReasonNone {
-			w.stats.Redriven += len(c.Items) - len(r.Refused)
-		}
-	})
+	send := func(n *node) {
+		n.proposeQueue(s, c.Command(), func(r *queues.Result) {
+			if r != nil && r.Reason == queues.ReasonNone {
+				w.stats.Redriven += len(c.Items) - len(r.Refused)
+			}
+		})
+	}
+	send(n)
+	if rng.IntN(2) == 0 { // whoever hears nothing asks again, maybe while the first call goes on
+		w.after(between(rng, 0, time.Second), func() {
+			if n := w.someone(rng); n != nil && w.now < w.opt.Span {
+				send(n)
+			}
+		})
+	}
 }
 
 // quitter is the consumer of a group that reads a partition in order and gives up on a record now and then.

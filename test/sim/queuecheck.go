@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/splashdam/splashdam/metadata"
 	"github.com/splashdam/splashdam/objectlog"
@@ -173,11 +174,15 @@ func (k *queueChecks) returns(q *queues.Queue, r *queueRecord, o objectlog.Offse
 	}
 }
 
-// ends: a lock ends by its consumer's word, or by the clock's.
+// ends: a lock ends by its consumer's word, or by the clock's, which may be fast by a fifth.
 func (k *queueChecks) ends(q *queues.Queue, o objectlog.Offset, was, is standing) {
 	switch is.Failure.Cause {
 	case queues.CauseExpired:
 		k.w.stats.Elapsed++
+		pl := k.pulls[was.Lock]
+		if since := max(pl.began, pl.extended[o]); k.w.now-since < was.Wait*5/6 {
+			k.wrong("early-end", q, o, was, is)
+		}
 	case queues.CauseReleased:
 		if !k.said(was, o, queues.Release) {
 			k.wrong("strange-end", q, o, was, is)
@@ -225,13 +230,19 @@ func (k *queueChecks) pulled(pl *pull, acquired []queues.Acquired) {
 	k.w.stats.Pulled++
 }
 
-// settled: what is answered as accepted is so in the log.
-func (k *queueChecks) settled(c queues.Settle, result queues.Result) {
+// settled: what is answered as accepted is so in the log, and what is answered as extended holds since the call.
+func (k *queueChecks) settled(c queues.Settle, called time.Duration, result queues.Result) {
 	w := k.watch(c.Key)
 	for _, item := range c.Items {
 		for o := item.From; o < item.To; o++ {
 			r := w.record(o)
-			if item.Verdict != queues.Accept || refuses(result, o) {
+			if refuses(result, o) {
+				continue
+			}
+			if item.Verdict == queues.Extend {
+				k.pulls[item.Lock].extended[o] = called
+			}
+			if item.Verdict != queues.Accept {
 				continue
 			}
 			if !r.accepted {

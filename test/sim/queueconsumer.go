@@ -42,6 +42,8 @@ type pull struct {
 
 	given map[objectlog.Offset]bool  // by the log, under this lock
 	said  map[objectlog.Offset]uint8 // verdicts, by bits
+
+	extended map[objectlog.Offset]time.Duration // when the call was made by which it was
 }
 
 // hire starts a consumer at a place.
@@ -81,7 +83,7 @@ func (p *puller) next() {
 func (p *puller) pull() {
 	w := p.w
 	pl := &pull{by: p, key: w.queueing.keys[p.rng.IntN(len(w.queueing.keys))], lock: p.rng.Uint64() | 1, limit: 1 + p.rng.Int32N(pullMost), began: w.now,
-		given: map[objectlog.Offset]bool{}, said: map[objectlog.Offset]uint8{}}
+		given: map[objectlog.Offset]bool{}, said: map[objectlog.Offset]uint8{}, extended: map[objectlog.Offset]time.Duration{}}
 	w.check.queues.pulls[pl.lock] = pl
 	pl.attempt()
 }
@@ -230,7 +232,7 @@ func (pl *pull) judge(acquired []queues.Acquired) queues.Settle {
 
 // settle says what became of records, and again elsewhere for as long as the outcome is unknown.
 func (p *puller) settle(c queues.Settle, try int) {
-	over := false
+	over, called := false, p.w.now
 	again := func() {
 		if !over && try < queueTries {
 			p.settle(c, try+1)
@@ -246,7 +248,7 @@ func (p *puller) settle(c queues.Settle, try int) {
 					return
 				}
 				over = true
-				p.w.check.queues.settled(c, *result)
+				p.w.check.queues.settled(c, called, *result)
 			})
 		})
 	}, again)

@@ -27,7 +27,7 @@ type moving struct {
 	until     time.Duration
 }
 
-// walk is one attempt to write what is on its way along one route: in the order of its sequences, one after the other was written.
+// walk is one attempt to write what is on its way along one route, in the order of its sequences.
 type walk struct {
 	n        *node
 	s        int
@@ -114,7 +114,7 @@ func (n *node) walk(s int, r *replica, q *queues.Queue, producer objectlog.Produ
 // over ends the walk; what is left is begun anew.
 func (k *walk) over() { delete(k.n.replicas[k.s].moving.walks, k.producer) }
 
-// write writes the next record.
+// write writes the next record alone, or, behind the first one of the walk, all that are left one behind the other.
 func (k *walk) write() {
 	n, w := k.n, k.n.w
 	if n.rng.IntN(12) == 0 { // it crashes between any two steps
@@ -125,22 +125,53 @@ func (k *walk) write() {
 		k.finish()
 		return
 	}
-	p := k.left[0]
-	again := func() { w.to(n, between(n.rng, 50*time.Millisecond, 300*time.Millisecond), k.retry) }
-	b := w.letterBatch(k.key, p)
-	b.Owner = func(a write.Answer) {
-		switch {
-		case a.Err == nil:
-			k.written(p, a.Parts[0])
-		case errors.Is(a.Err, write.ErrNotWritten), errors.Is(a.Err, write.ErrUnknown):
-			again()
-		default:
-			w.fail("protocol", "a dead letter was answered with %v", a.Err)
+	pieces := k.left[:1]
+	if len(k.arrived) > 0 && n.rng.IntN(2) == 0 {
+		pieces = k.left
+	}
+	answers, open := make([]write.Answer, len(pieces)), len(pieces)
+	batches := make([]*write.Batch, len(pieces))
+	for i, p := range pieces {
+		batches[i] = w.letterBatch(k.key, p)
+		batches[i].Owner = func(a write.Answer) {
+			answers[i] = a
+			if open--; open == 0 {
+				k.answered(pieces, answers)
+			}
 		}
 	}
-	if !n.write(write.Submit{Batches: []*write.Batch{b}}) {
-		again()
+	if !n.write(write.Submit{Batches: batches}) {
+		w.to(n, between(n.rng, 50*time.Millisecond, 300*time.Millisecond), k.retry)
 	}
+}
+
+// answered takes what the target's log says, up to the first record of which it is not known that it arrived.
+func (k *walk) answered(pieces []queues.Piece, answers []write.Answer) {
+	n, w := k.n, k.n.w
+	for i, a := range answers {
+		switch {
+		case errors.Is(a.Err, write.ErrNotWritten), errors.Is(a.Err, write.ErrUnknown):
+			w.to(n, between(n.rng, 50*time.Millisecond, 300*time.Millisecond), k.retry)
+			return
+		case a.Err != nil:
+			w.fail("protocol", "a dead letter was answered with %v", a.Err)
+			return
+		case a.Parts[0].Reason == metadata.ReasonUnknownTopic:
+			k.reroute()
+			return
+		case !k.written(pieces[i], a.Parts[0]):
+			return
+		}
+	}
+	k.write()
+}
+
+// reroute takes back what is on its way to a topic that is gone.
+func (k *walk) reroute() {
+	k.n.ask(k.s, []metadata.Command{queues.Reroute{Key: k.key, Producer: k.producer}.Command()}, func(d shardlog.Decided) {
+		k.n.taken(d)
+		k.over()
+	})
 }
 
 func (k *walk) retry() {
@@ -166,36 +197,27 @@ func (w *world) letterBatch(key queues.Key, p queues.Piece) *write.Batch {
 	return &write.Batch{Shard: objectlog.Shard(shard), Topic: to.Topic, Partition: to.Partition, Stamp: objectlog.NoTimestamp, Bytes: 200, Encoded: encoded, Row: row}
 }
 
-// written takes what the target's log says.
-func (k *walk) written(p queues.Piece, part write.Part) {
-	n, w := k.n, k.n.w
+// written takes what the target's log says of one record.
+func (k *walk) written(p queues.Piece, part write.Part) (arrived bool) {
+	w := k.n.w
 	at := departure{p.Move.Producer, p.Move.Sequence}
-	switch part.Reason {
-	case metadata.ReasonNone:
-		if part.Duplicate {
-			w.stats.Rewritten++
-		} else {
-			w.stats.Letters++
-		}
-		if !w.queueing.still {
-			w.check.acked(w.logOfPlace(p.Move.To), part.Base, w.check.queues.letters[at].value)
-		}
-	case metadata.ReasonOldSequence:
+	value := w.check.queues.letters[at].value
+	switch {
+	case part.Reason == metadata.ReasonOldSequence, part.Duplicate:
 		w.stats.Rewritten++
-	case metadata.ReasonUnknownTopic:
-		n.ask(k.s, []metadata.Command{queues.Reroute{Key: k.key, Producer: k.producer}.Command()}, func(d shardlog.Decided) {
-			n.taken(d)
-			k.over()
-		})
-		return
+	case part.Reason == metadata.ReasonNone:
+		w.stats.Letters++
 	default: // a route has no gap
-		w.fail("route-gap", "%s, sequence %d of producer %d: %v", w.check.queues.letters[at].value, at.sequence, at.producer, part.Reason)
-		return
+		w.fail("route-gap", "%s, sequence %d of producer %d: %v", value, at.sequence, at.producer, part.Reason)
+		return false
+	}
+	if part.Reason == metadata.ReasonNone && !w.queueing.still {
+		w.check.acked(w.logOfPlace(p.Move.To), part.Base, value)
 	}
 	w.check.queues.arrived[at] = true
 	k.arrived = append(k.arrived, queues.Arrival{Offset: p.From, Producer: at.producer, Sequence: at.sequence})
 	k.left = k.left[1:]
-	k.write()
+	return true
 }
 
 // finish finishes the sources of what has arrived.
