@@ -66,7 +66,7 @@ func (f *fake) SendDeadLetter(_ context.Context, req *splashdamv1.SendDeadLetter
 		})
 		if !known {
 			f.bury(home, &splashdamv1.DeadLetter{
-				Record: f.recordsFrom(req.GetTopic(), req.GetPartition(), req.GetOffset())[0], SourceTopic: req.GetTopic(), SourcePartition: req.Partition,
+				Record: f.recordsFrom(req.GetTopic(), req.GetPartition(), req.GetOffset(), 1)[0], SourceTopic: req.GetTopic(), SourcePartition: req.Partition,
 				SourceOffset: req.Offset, Group: req.GetGroup(), Deliveries: req.GetAttempts(), FirstFailure: req.GetFirstFailure(), Reason: "given-up", Error: req.GetError(),
 			})
 		}

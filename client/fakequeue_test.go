@@ -158,7 +158,7 @@ func (f *fake) acquire(at fakeSpot, req *splashdamv1.PullRequest, res *splashdam
 		f.lock(l, req, res)
 	}
 	q.waiting = kept
-	for _, r := range f.recordsFrom(at.topic, at.partition, q.next) {
+	for _, r := range f.recordsFrom(at.topic, at.partition, q.next, int(req.GetMaxRecords())) {
 		if len(res.Records) == int(req.GetMaxRecords()) {
 			break
 		}
@@ -197,10 +197,10 @@ func (f *fake) comeAgain(l *fakeLock, delay time.Duration, reason, said string) 
 	q.waiting = append(q.waiting, l)
 }
 
-// recordsFrom reads a partition's log.
-func (f *fake) recordsFrom(topic string, partition int32, from int64) (list []*splashdamv1.FetchedRecord) {
+// recordsFrom reads a partition's log, so many records of it.
+func (f *fake) recordsFrom(topic string, partition int32, from int64, most int) (list []*splashdamv1.FetchedRecord) {
 	for _, b := range f.topics[topic].partitions[partition].batches {
-		if b.next <= from {
+		if b.next <= from || len(list) >= most {
 			continue
 		}
 		_ = objectlog.DecodeBatch(b.bytes, objectlog.Limits{}, func(o objectlog.Offset, r objectlog.Record) bool {
