@@ -276,7 +276,7 @@ func (b *Bucket) putNow(name string, body []byte, t trailer) error {
 	{"D6", "a record is acknowledged under any lock", "queues/deliver.go", []edit{
 		{"if p.Phase != Locked || p.Lock != item.Lock {", "if p.Phase != Locked {"}}, histories},
 	{"D7", "two records have one place on a route", "queues/move.go", []edit{
-		{"r.Next = (r.Next + 1) & math.MaxInt32", "r.Next = (r.Next + 1) & 1"}}, histories},
+		{"r.Next = (r.Next + 1) & math.MaxInt32", "r.Next = (r.Next + 1) & math.MinInt32"}}, histories},
 	{"D8", "a leader goes on with the waits of an earlier time as leader", "queues/clock.go", []edit{
 		{"\tif anew {\n\t\tclear(c.watched)", "\tif anew && len(c.watched) == 0 {\n\t\tclear(c.watched)"}}, histories},
 	{"D9", "a wait that was begun anew ends with the one before", "queues/deliver.go", []edit{
