@@ -308,12 +308,7 @@ func (w *compared) step() (command, func(now objectlog.Timestamp) Result) {
 		c.Policy.Deliveries = 1 + int32(w.number(3, "deliveries"))
 		return c, func(objectlog.Timestamp) Result { return n.acquire(c) }
 	case 2, 3:
-		v := Verdict(1 + w.number(4, "verdict"))
-		i := Settlement{From: from, To: to, Lock: 1 + uint64(w.number(5, "lock")), Verdict: v, Error: fmt.Sprint(w.number(1, "error"))}
-		if v == Extend || v == Release && w.number(1, "delay") == 1 {
-			i.Wait = time.Duration(1+w.number(2, "wait")) * time.Second
-		}
-		c := Settle{k, []Settlement{i}}
+		c := Settle{k, []Settlement{w.settlement(from, to)}}
 		return c, func(now objectlog.Timestamp) Result {
 			if !n.there {
 				return Result{Refused: []Refusal{{from, to, ReasonNotLocked}}}
@@ -338,13 +333,7 @@ func (w *compared) step() (command, func(now objectlog.Timestamp) Result) {
 		c := w.moveOut(k)
 		return c, func(objectlog.Timestamp) Result { return n.moveOut(c) }
 	case 7:
-		a := Arrival{Offset: from, Producer: objectlog.ProducerID(10 * w.number(int(w.at.Seq), "producer")), Sequence: int32(w.number(2, "sequence"))}
-		if moving := n.offsets(in(Moving)); len(moving) > 0 && w.number(3, "real") > 0 {
-			a.Offset = rapid.SampledFrom(moving).Draw(w.t, "arrived")
-			m := n.records[a.Offset].Move
-			a.Producer, a.Sequence = m.Producer, m.Sequence
-		}
-		c := Moved{k, []Arrival{a}}
+		c := Moved{k, []Arrival{w.arrival(n, from)}}
 		return c, nothing(func() { n.moved(c) })
 	case 8:
 		c := Reroute{k, objectlog.ProducerID(w.number(int(w.at.Seq), "producer"))}
@@ -359,6 +348,24 @@ func (w *compared) step() (command, func(now objectlog.Timestamp) Result) {
 		c := Trim{k, max(0, from-15)}
 		return c, nothing(func() { n.trim(c.LogStart) })
 	}
+}
+
+func (w *compared) settlement(from, to objectlog.Offset) Settlement {
+	i := Settlement{From: from, To: to, Lock: 1 + uint64(w.number(5, "lock")), Verdict: Verdict(1 + w.number(4, "verdict")), Error: fmt.Sprint(w.number(1, "error"))}
+	if i.Verdict == Extend || i.Verdict == Release && w.number(1, "delay") == 1 {
+		i.Wait = time.Duration(1+w.number(2, "wait")) * time.Second
+	}
+	return i
+}
+
+// arrival is mostly that of a record that is on its way.
+func (w *compared) arrival(n *naive, o objectlog.Offset) Arrival {
+	if moving := n.offsets(in(Moving)); len(moving) > 0 && w.number(3, "real") > 0 {
+		o = rapid.SampledFrom(moving).Draw(w.t, "arrived")
+		m := n.records[o].Move
+		return Arrival{o, m.Producer, m.Sequence}
+	}
+	return Arrival{o, objectlog.ProducerID(10 * w.number(int(w.at.Seq), "producer")), int32(w.number(2, "sequence"))}
 }
 
 func (w *compared) moveOut(k Key) MoveOut {
