@@ -379,3 +379,37 @@ func TestRouteWhoseProducerThePartitionHasForgottenIsTakenAnew(t *testing.T) {
 		want(t, "records", valuesOf(a.records(t, "orders-dlq", 0)), "other a b")
 	})
 }
+
+func TestBatchThatFailsAloneLetsNoneBehindItBeTheFirst(t *testing.T) {
+	for n := int64(1); n <= 4; n++ {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStores()
+			cfg := testConfig()
+			cfg.SegmentBytesMax = 64 << 10
+			a := start(t, s, cfg)
+			a.topic(t, "orders", 1)
+			a.topic(t, "orders-dlq", 1, "compression.type", "uncompressed")
+			var texts []string
+			for i := range 4 {
+				texts = append(texts, strings.Repeat(fmt.Sprint(i), 70<<10)) // each fills a segment
+			}
+			a.produce(t, values("orders", 0, texts...))
+			var puts atomic.Int64
+			s.failBucket(func(r objmem.Request) objmem.Fault {
+				// The key is another's: this segment is given up, and no later one.
+				if r.Op == objmem.OpPut && strings.Contains(r.Key, "/seg/") && puts.Add(1) == n {
+					if err := s.bucket.Put(t.Context(), r.Key, []byte("other"), objectlog.UUID{1}); err != nil {
+						t.Error(err)
+					}
+				}
+				return objmem.None
+			})
+			a.reject(t, "email", "orders", 0, 4)
+			a.moved(t)
+			want(t, "a put failed", puts.Load() > 5, true)
+			if got := valuesOf(a.records(t, "orders-dlq", 0)); got != strings.Join(texts, " ") {
+				t.Errorf("put %d fails: %d dead letters, %d bytes", n, len(a.records(t, "orders-dlq", 0)), len(got))
+			}
+		})
+	}
+}
