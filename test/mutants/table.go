@@ -16,6 +16,7 @@ const (
 	consuming  = "./groups"
 	handing    = "./queues -skip Stored -rapid.shrinktime 1s"
 	driving    = "./agent -run CannotRenew|StandStill|OlderThanItsOwn|CommitThatMay|CommitsThatWait|Forgotten|PositionsAreCurrent"
+	moving     = "./agent -run CrashAtEvery|TwoMovers|NoSecondCopy"
 	kills      = "./test/e2e -run Kills -records 20000"
 )
 
@@ -283,4 +284,7 @@ func (b *Bucket) putNow(name string, body []byte, t trailer) error {
 		{"\t\tp.Wait, p.Stamp = item.Wait, stamp\n", "\t\tp.Wait = item.Wait\n"}}, histories},
 	{"D10", "what was given up on is forgotten when its letter is written", "queues/move.go", []edit{
 		{"return Piece{Phase: Buried}, q.Ordered", "return Piece{Phase: Buried}, false"}}, histories},
+	{"D11", "a mover writes with another producer each time", "agent/movesend.go", []edit{
+		{"l.record, l.piece.Move.Producer, l.piece.Move.Sequence)", "l.record, l.piece.Move.Producer+objectlog.ProducerID(time.Now().UnixNano()), l.piece.Move.Sequence)"},
+		{"import (\n", "import (\n\t\"time\"\n"}}, moving},
 }
