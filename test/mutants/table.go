@@ -190,7 +190,7 @@ func (b *Bucket) putNow(name string, body []byte, t trailer) error {
 		{"if s.Owner == \"\" && target != \"\" {", "if s.Owner != target && target != \"\" {"},
 	}, consuming},
 	{"G3", "sessions are kept over a change of the leader", "groups/coordinator.go", []edit{
-		{"\t\tc.epoch, c.last = epoch, 0\n\t\tclear(c.watched)\n", "\t\tc.epoch, c.last = epoch, 0\n"},
+		{"\tif anew {\n\t\tclear(c.watched)\n\t}\n", "\t_ = anew\n"},
 	}, consuming},
 	{"G4", "what a member said of an earlier assignment releases", "groups/member.go", []edit{
 		{"\tif c.Generation != g.Generation {", "\tif c.Generation > g.Generation {"},
@@ -198,8 +198,11 @@ func (b *Bucket) putNow(name string, body []byte, t trailer) error {
 	{"G5", "a static member's next life begins no generation", "groups/member.go", []edit{
 		{"\tg.Version++\n\tg.Generation++\n\tfor i", "\tg.Version++\n\tfor i"},
 	}, consuming},
-	{"G6", "a leader that stood still has watched sessions meanwhile", "groups/coordinator.go", []edit{
-		{"min(now-c.last, tickMax)", "now - c.last"},
+	{"G6", "a leader that stood still has watched sessions meanwhile", "metadata/leaderclock.go", []edit{
+		{"min(now-c.last, TickMax)", "now - c.last"},
+	}, consuming},
+	{"G12", "whoever was gone meanwhile goes on with what others had in between", "groups/coordinator.go", []edit{
+		{"s.Since <= h.Generation", "true"},
 	}, consuming},
 	{"G7", "a leader without a lease answers heartbeats", "agent/coordinate.go", []edit{
 		{" && s.Renewed && s.Fault == nil", " && s.Fault == nil"},
