@@ -84,6 +84,7 @@ type Topic struct {
 	// Default 1, at most 100,000.
 	Partitions int32 `protobuf:"varint,2,opt,name=partitions,proto3" json:"partitions,omitempty"`
 	// Kafka's names: compression.type, message.timestamp.type, max.message.bytes, retention.ms, retention.bytes.
+	// And dead.letters (true or false, the default): the topic holds records that could not be processed, as DeadLetterService has it.
 	Settings map[string]string `protobuf:"bytes,3,rep,name=settings,proto3" json:"settings,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Output only: UUID.
 	Id string `protobuf:"bytes,4,opt,name=id,proto3" json:"id,omitempty"`
