@@ -36,17 +36,9 @@ const (
 )
 
 // mover takes the records of the queues of one shard to where they go, while it is led here: those that failed to their dead-letter topic, those that
-// are redriven to the topic that was named. What it has to do is in the state, and it may end at any point, or go on when another leads already:
-//
-//	what is cut off              not done                          done, and nobody knows
-//	MoveOut                      the record is Failed as before    the record is Moving: the next round writes it
-//	put of the segment           the batch was never proposed      garbage for the janitor
-//	commit at the target         it is written again               it is written again, and is a duplicate
-//	Moved                        it is written again, as before    it is finished
-//	Reroute, MoveOut in one      the next round meets the gap      the record is Moving along the new route
-//
-// A batch is written only when those before it on its route are known to be there. So whoever writes, this or another agent, what lies in the target is
-// always a beginning of the route.
+// are redriven to the topic that was named. What it has to do is in the state, so it may be cut off at any point, or go on when another leads already (the
+// table in DESIGN.md). A batch is written only when those before it on its route are known to be there: so whoever writes, this or another agent, what lies in
+// the target is always a beginning of the route.
 type mover struct {
 	number  objectlog.Shard
 	shard   shard
