@@ -133,9 +133,12 @@ func (r *queueRun) pull() {
 		began := time.Now()
 		records, err := r.q.pull(ctx, most-waiting)
 		switch {
-		case err != nil && ctx.Err() == nil:
+		case ctx.Err() != nil:
+		case errors.Is(err, ErrClosed): // the end of the queue may not have ended ctx yet
+			r.end()
+		case err != nil:
 			r.fail(err)
-		case err == nil && len(records) == 0 && time.Since(began) < r.q.cfg.MaxWait/2: // an agent that does not wait, as one that is about to stop
+		case len(records) == 0 && time.Since(began) < r.q.cfg.MaxWait/2: // an agent that does not wait, as one that is about to stop
 			_ = pause(ctx, r.q.c.cfg.delay(0, 0)) // the loop looks at the end of ctx
 		}
 		for i, rec := range records {
