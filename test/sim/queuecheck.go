@@ -163,8 +163,10 @@ func (k *queueChecks) returns(q *queues.Queue, r *queueRecord, o objectlog.Offse
 		if is.Deliveries != r.deliveries {
 			k.wrong("lost-count", q, o, was, is)
 		}
-	case !was.holds(queues.Locked):
+	case was.finished:
 		k.wrong("accepted-again", q, o, was, is)
+	case !was.holds(queues.Locked):
+		k.wrong("lost-count", q, o, was, is)
 	case is.Deliveries == r.deliveries-1 && is.Phase == queues.Ready && k.said(was, o, queues.Return):
 		r.deliveries--
 	case is.Deliveries != r.deliveries, r.deliveries >= k.w.queueing.policy.Deliveries:

@@ -33,6 +33,9 @@ func TestHistoriesKeepTheInvariants(t *testing.T) {
 	if n == 0 || total.Acks == 0 {
 		t.Fatal("no history was run")
 	}
+	if n >= 100 && (total.Accepted == 0 || total.Elapsed == 0 || total.Redriven == 0 || total.Rewritten == 0 || total.TakenBack == 0) {
+		t.Fatalf("queues did too little in %d histories", n)
+	}
 }
 
 // TestDamageStopsButNeverMisleads: bits flip, objects, slots and lease items shrink or vanish. Shards may halt and reads may fail, but no
