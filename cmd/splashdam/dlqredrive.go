@@ -147,6 +147,8 @@ func (env *environment) redrive(ctx context.Context, request client.RedriveReque
 		case ctx.Err() != nil:
 			fmt.Fprintln(env.err, "what was begun arrives by itself; the same command goes on with the rest")
 			return ctx.Err()
+		case errors.Is(err, client.ErrUnknownTopic) && request.ToTopic != "":
+			return &terminalError{op: "redrive", object: "to " + request.ToTopic, cause: errors.New("there is no such topic"), hint: "splashdam topic create " + request.ToTopic}
 		case errors.Is(err, client.ErrUnknownOutcome):
 			return fmt.Errorf("%w (the same command goes on: nothing is sent twice)", err)
 		case err != nil:
