@@ -189,6 +189,8 @@ func (c *Consumer) commitOnce(ctx context.Context, op string, req *splashdamv1.C
 	for i, r := range res.GetResults() {
 		one := sent[i]
 		switch d := r.GetError(); {
+		case d == nil && one.cur.gone: // it may have begun anew already, where it was before
+			one.decide(staleGeneration(one.cur.place))
 		case d == nil:
 			one.decide(nil)
 			one.cur.committed = one.offset
