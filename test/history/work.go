@@ -190,7 +190,7 @@ func (w *work) drained(i int, e Event) {
 		}
 	}
 	for at, r := range w.rejected {
-		if _, ok := w.dead[at]; !ok && at.group == e.Group {
+		if _, ok := w.dead[at]; !ok && at.group == e.Group && at.offset >= w.trimmed[at.partition] {
 			w.find("lost-letter", []int{r, i}, "%v of %s was rejected, and there is no dead letter of it", at.place, e.Group)
 		}
 	}

@@ -124,6 +124,10 @@ func TestCheckerExcusesWhatMayBe(t *testing.T) {
 			h.Commit(crew, "b", 0, 3)
 			h.Begin(crew, "a", 0, 1, due)
 		}},
+		{"a rejected record that was trimmed away before it was copied", func(h *History) {
+			h.Settled(desk, "d", Reject, 0, 1)
+			h.Trim("admin", 0, 2)
+		}},
 		{"a lock that is over", func(h *History) {
 			h.Take(desk, "c", 1, 0, 1, Record{0, 3, "?"})
 			h.Take(desk, "d", 1, 0, 2, Record{0, 3, "?"})
