@@ -210,8 +210,9 @@ func TestTimeThatEndsBeforeAnAnswerLeavesTheOutcomeUnknown(t *testing.T) {
 	if err := q.Accept(ctx, records...); !errors.Is(err, client.ErrUnknownOutcome) {
 		t.Errorf("got %v, want an unknown outcome", err)
 	}
-	cancel()
-	if err := q.Accept(ctx, records...); errors.Is(err, client.ErrUnknownOutcome) || !errors.Is(err, context.Canceled) {
+	over, end := context.WithCancel(context.Background())
+	end()
+	if err := q.Accept(over, records...); errors.Is(err, client.ErrUnknownOutcome) || !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want that nothing was sent", err)
 	}
 }
