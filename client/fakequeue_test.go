@@ -261,6 +261,10 @@ func (f *fake) settle(token string, item *splashdamv1.AcknowledgeRequest_Item) b
 		f.comeAgain(l, item.GetDelay().AsDuration(), "released", item.GetError())
 	case splashdamv1.Verdict_VERDICT_REJECT:
 		f.comeAgain(l, 0, "rejected", item.GetError())
+	case splashdamv1.Verdict_VERDICT_RETURN:
+		delete(f.locks, token)
+		l.token, l.until, l.deliveries = "", time.Now(), l.deliveries-1
+		f.queues[l.fakeSpot].waiting = append(f.queues[l.fakeSpot].waiting, l)
 	case splashdamv1.Verdict_VERDICT_EXTEND:
 		if f.noExtend {
 			f.comeAgain(l, time.Hour, "expired", "")

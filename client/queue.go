@@ -60,7 +60,7 @@ func (q *Queue) Pull(ctx context.Context) ([]*QueuedRecord, error) {
 //
 // The error joins those of single records. One whose lock has ended, or that was acknowledged before, is ErrNotLocked: it comes again, or came, or is
 // finished. When an attempt had no answer and its repetition finds the record not locked, or time ends before there is an answer, that is
-// ErrUnknownOutcome. The same is true of Release and Reject.
+// ErrUnknownOutcome. The same is true of Release, Reject and Return.
 func (q *Queue) Accept(ctx context.Context, records ...*QueuedRecord) error {
 	return q.acknowledge(ctx, ruling{verdict: splashdamv1.Verdict_VERDICT_ACCEPT}, records)
 }
@@ -74,6 +74,11 @@ func (q *Queue) Release(ctx context.Context, delay time.Duration, why string, re
 // Reject says that the records can't be processed: they become dead letters. Of why at most 256 bytes are kept.
 func (q *Queue) Reject(ctx context.Context, why string, records ...*QueuedRecord) error {
 	return q.acknowledge(ctx, ruling{verdict: splashdamv1.Verdict_VERDICT_REJECT, why: brief(why)}, records)
+}
+
+// Return says that nobody has begun to process the records: they come again, and this delivery does not count.
+func (q *Queue) Return(ctx context.Context, records ...*QueuedRecord) error {
+	return q.acknowledge(ctx, ruling{verdict: splashdamv1.Verdict_VERDICT_RETURN}, records)
 }
 
 // Extend makes the locks end so long from now, 1 s to 12 h; 0: LockTime. Of one that is not locked any more the error is ErrNotLocked.

@@ -56,7 +56,7 @@ type held struct {
 // acknowledgement does not arrive in time comes again.
 //
 // When Run is to end, nothing more is begun and handlers have 10 s until their contexts end, too. Run returns behind them, when what they said is acknowledged, for
-// which there are 5 s more, and what was not begun is released.
+// which there are 5 s more, and what was not begun is returned.
 func (q *Queue) Run(ctx context.Context, fn func(context.Context, *QueuedRecord) error) error {
 	if !q.enter() {
 		return nil
@@ -162,7 +162,7 @@ func (r *queueRun) hold(rec *QueuedRecord) *held {
 func (r *queueRun) handle(ctx context.Context) {
 	for h := range r.work {
 		r.room.wake()
-		as := ruling{verdict: splashdamv1.Verdict_VERDICT_RELEASE}
+		as := ruling{verdict: splashdamv1.Verdict_VERDICT_RETURN}
 		if r.pulling.Err() == nil {
 			as = r.process(ctx, h)
 		}

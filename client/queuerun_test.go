@@ -245,10 +245,10 @@ func TestRunThatIsToEndFinishesWhatIsBegunAndGivesBackTheRest(t *testing.T) {
 					said[i.GetVerdict()] += len(i.GetTokens())
 				}
 			}
-			accepted, released := said[splashdamv1.Verdict_VERDICT_ACCEPT], said[splashdamv1.Verdict_VERDICT_RELEASE]
+			accepted, returned := said[splashdamv1.Verdict_VERDICT_ACCEPT], said[splashdamv1.Verdict_VERDICT_RETURN]
 			// The end of a context is seen at once by all, that of a queue a moment later.
-			if accepted < 2 || accepted > 2 && name == "context" || accepted+released != 10 {
-				t.Errorf("accepted %d and released %d, want the 2 that were begun and the rest", accepted, released)
+			if accepted < 2 || accepted > 2 && name == "context" || accepted+returned != 10 {
+				t.Errorf("accepted %d and returned %d, want the 2 that were begun and the rest", accepted, returned)
 			}
 		})
 	}

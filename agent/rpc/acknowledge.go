@@ -98,13 +98,14 @@ var verdicts = map[v1.Verdict]queues.Verdict{
 	v1.Verdict_VERDICT_RELEASE: queues.Release,
 	v1.Verdict_VERDICT_REJECT:  queues.Reject,
 	v1.Verdict_VERDICT_EXTEND:  queues.Extend,
+	v1.Verdict_VERDICT_RETURN:  queues.Return,
 }
 
 // verdictOf refuses what the verdict has no use for: it was meant for another.
 func verdictOf(path string, item *v1.AcknowledgeRequest_Item) (agent.Acknowledgement, error) {
 	out := agent.Acknowledgement{Verdict: verdicts[item.GetVerdict()], Error: queues.CutError(item.GetError())}
 	if out.Verdict == 0 {
-		return out, invalid(opAcknowledge, path+".verdict", "%v: want ACCEPT, RELEASE, REJECT or EXTEND", item.GetVerdict())
+		return out, invalid(opAcknowledge, path+".verdict", "%v: want ACCEPT, RELEASE, REJECT, EXTEND or RETURN", item.GetVerdict())
 	}
 	if out.Verdict != queues.Release && item.GetDelay() != nil {
 		return out, invalid(opAcknowledge, path+".delay", "only with RELEASE")

@@ -82,6 +82,7 @@ func TestEveryVerdictReachesTheEngine(t *testing.T) {
 		{`"verdict":"VERDICT_RELEASE","error":"` + long + `"`, agent.Acknowledgement{Verdict: queues.Release, Error: long[:256]}},
 		{`"verdict":"RELEASE","delay":"43200s"`, agent.Acknowledgement{Verdict: queues.Release, Wait: 12 * time.Hour}},
 		{`"verdict": "REJECT","error":"REJECT"`, agent.Acknowledgement{Verdict: queues.Reject, Error: "REJECT"}},
+		{`"verdict":"RETURN"`, agent.Acknowledgement{Verdict: queues.Return}},
 		{`"verdict":"EXTEND"`, agent.Acknowledgement{Verdict: queues.Extend, Wait: 30 * time.Second}},
 		{`"verdict":4,"lockTime":"1.0005s"`, agent.Acknowledgement{Verdict: queues.Extend, Wait: time.Second}},
 	} {
@@ -105,7 +106,7 @@ func TestAcknowledgementsThatBreakTheContractAreRefusedAsAWhole(t *testing.T) {
 		{`"group":"g","items":[{` + one + `,"verdict":"ACCEPT"}]`, `"reason":"INVALID_TOPIC_EXCEPTION","message":"acknowledge: topic: `},
 		{`"group":"g","topic":"a"`, `acknowledge: items: want at least one`},
 		{`"group":"g","topic":"a","items":[{` + one + `,"verdict":"ACCEPT"},{"verdict":"ACCEPT"}]`, `acknowledge: items[1].tokens: want at least one`},
-		{`"group":"g","topic":"a","items":[{` + one + `}]`, `acknowledge: items[0].verdict: VERDICT_UNSPECIFIED: want ACCEPT, RELEASE, REJECT or EXTEND`},
+		{`"group":"g","topic":"a","items":[{` + one + `}]`, `acknowledge: items[0].verdict: VERDICT_UNSPECIFIED: want ACCEPT, RELEASE, REJECT, EXTEND or RETURN`},
 		{`"group":"g","topic":"a","items":[{` + one + `,"verdict":5}]`, `acknowledge: items[0].verdict: 5: want ACCEPT`},
 		{`"group":"g","topic":"a","items":[{` + one + `,"verdict":"DROP"}]`, `decode AcknowledgeRequest: `},
 		{`"group":"g","topic":"a","items":[{` + one + `,"verdict":"RELEASE","delay":"-1s"}]`, `acknowledge: items[0].delay: -1s is not in 0s to 12h0m0s`},

@@ -150,7 +150,7 @@ func lengthenPoints(b []byte, path ...string) []byte {
 
 // lengthenVerdicts does the same with verdicts.
 func lengthenVerdicts(b []byte, path ...string) []byte {
-	return lengthen(b, "VERDICT_", []string{"ACCEPT", "RELEASE", "REJECT", "EXTEND"}, path)
+	return lengthen(b, "VERDICT_", []string{"ACCEPT", "RELEASE", "REJECT", "EXTEND", "RETURN"}, path)
 }
 
 // lengthen puts the prefix before the short names of an enum at the path, in place of the value only. What isn't JSON is left for the parser to

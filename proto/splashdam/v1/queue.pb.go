@@ -25,7 +25,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Verdict is what became of a record. In JSON the short names ACCEPT, RELEASE, REJECT and EXTEND are accepted.
+// Verdict is what became of a record. In JSON the short names ACCEPT, RELEASE, REJECT, EXTEND and RETURN are accepted.
 type Verdict int32
 
 const (
@@ -38,6 +38,8 @@ const (
 	Verdict_VERDICT_REJECT Verdict = 3
 	// It is being processed: the lock ends lock_time from now.
 	Verdict_VERDICT_EXTEND Verdict = 4
+	// Nobody has begun to process it: it comes again, and this delivery does not count.
+	Verdict_VERDICT_RETURN Verdict = 5
 )
 
 // Enum value maps for Verdict.
@@ -48,6 +50,7 @@ var (
 		2: "VERDICT_RELEASE",
 		3: "VERDICT_REJECT",
 		4: "VERDICT_EXTEND",
+		5: "VERDICT_RETURN",
 	}
 	Verdict_value = map[string]int32{
 		"VERDICT_UNSPECIFIED": 0,
@@ -55,6 +58,7 @@ var (
 		"VERDICT_RELEASE":     2,
 		"VERDICT_REJECT":      3,
 		"VERDICT_EXTEND":      4,
+		"VERDICT_RETURN":      5,
 	}
 )
 
@@ -847,13 +851,14 @@ const file_splashdam_v1_queue_proto_rawDesc = "" +
 	"\n" +
 	"_partitionB\x0e\n" +
 	"\f_next_offsetB\x11\n" +
-	"\x0f_high_watermark*s\n" +
+	"\x0f_high_watermark*\x87\x01\n" +
 	"\aVerdict\x12\x17\n" +
 	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eVERDICT_ACCEPT\x10\x01\x12\x13\n" +
 	"\x0fVERDICT_RELEASE\x10\x02\x12\x12\n" +
 	"\x0eVERDICT_REJECT\x10\x03\x12\x12\n" +
-	"\x0eVERDICT_EXTEND\x10\x042\xf1\x01\n" +
+	"\x0eVERDICT_EXTEND\x10\x04\x12\x12\n" +
+	"\x0eVERDICT_RETURN\x10\x052\xf1\x01\n" +
 	"\fQueueService\x12=\n" +
 	"\x04Pull\x12\x19.splashdam.v1.PullRequest\x1a\x1a.splashdam.v1.PullResponse\x12R\n" +
 	"\vAcknowledge\x12 .splashdam.v1.AcknowledgeRequest\x1a!.splashdam.v1.AcknowledgeResponse\x12N\n" +
