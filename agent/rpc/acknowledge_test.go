@@ -82,9 +82,9 @@ func TestEveryVerdictReachesTheEngine(t *testing.T) {
 		{`"verdict":"VERDICT_RELEASE","error":"` + long + `"`, agent.Acknowledgement{Verdict: queues.Release, Error: long[:256]}},
 		{`"verdict":"RELEASE","delay":"43200s"`, agent.Acknowledgement{Verdict: queues.Release, Wait: 12 * time.Hour}},
 		{`"verdict": "REJECT","error":"REJECT"`, agent.Acknowledgement{Verdict: queues.Reject, Error: "REJECT"}},
-		{`"verdict":"RETURN"`, agent.Acknowledgement{Verdict: queues.Return}},
 		{`"verdict":"EXTEND"`, agent.Acknowledgement{Verdict: queues.Extend, Wait: 30 * time.Second}},
 		{`"verdict":4,"lockTime":"1.0005s"`, agent.Acknowledgement{Verdict: queues.Extend, Wait: time.Second}},
+		{`"verdict":"RETURN"`, agent.Acknowledgement{Verdict: queues.Return}},
 	} {
 		if status, answer := w.acknowledge(`{"tokens":["` + tokenOf(0, objectlog.Offset(i), 1) + `"],` + c.said + `}`); status != http.StatusOK || answer != `{}` {
 			t.Errorf("%s: got %d %s", c.said, status, answer)
@@ -107,7 +107,7 @@ func TestAcknowledgementsThatBreakTheContractAreRefusedAsAWhole(t *testing.T) {
 		{`"group":"g","topic":"a"`, `acknowledge: items: want at least one`},
 		{`"group":"g","topic":"a","items":[{` + one + `,"verdict":"ACCEPT"},{"verdict":"ACCEPT"}]`, `acknowledge: items[1].tokens: want at least one`},
 		{`"group":"g","topic":"a","items":[{` + one + `}]`, `acknowledge: items[0].verdict: VERDICT_UNSPECIFIED: want ACCEPT, RELEASE, REJECT, EXTEND or RETURN`},
-		{`"group":"g","topic":"a","items":[{` + one + `,"verdict":5}]`, `acknowledge: items[0].verdict: 5: want ACCEPT`},
+		{`"group":"g","topic":"a","items":[{` + one + `,"verdict":6}]`, `acknowledge: items[0].verdict: 6: want ACCEPT`},
 		{`"group":"g","topic":"a","items":[{` + one + `,"verdict":"DROP"}]`, `decode AcknowledgeRequest: `},
 		{`"group":"g","topic":"a","items":[{` + one + `,"verdict":"RELEASE","delay":"-1s"}]`, `acknowledge: items[0].delay: -1s is not in 0s to 12h0m0s`},
 		{`"group":"g","topic":"a","items":[{` + one + `,"verdict":"RELEASE","delay":"43201s"}]`, `acknowledge: items[0].delay: `},
