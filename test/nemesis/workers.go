@@ -160,7 +160,7 @@ func recordOf(r client.Record) history.Record {
 }
 
 func (l *load) newQueue(c *client.Client) (*client.Queue, error) {
-	return c.NewQueue(client.QueueConfig{Group: desk, Topic: topicName, LockTime: lockTime, MaxDeliveries: deliveriesMax, MaxRecords: 30, MaxWait: time.Second})
+	return c.NewQueue(client.QueueConfig{Group: desk, Topic: topicName, LockTime: lockTime, MaxDeliveries: deliveriesMax, MaxRecords: 300, MaxWait: time.Second})
 }
 
 // clerk pulls records and says something of most of them.
