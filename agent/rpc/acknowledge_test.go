@@ -71,7 +71,7 @@ func TestWhatIsWrongWithOneTokenIsToldOfItAlone(t *testing.T) {
 func TestEveryVerdictReachesTheEngine(t *testing.T) {
 	w := start(t)
 	w.topic("a", 1)
-	w.produce("a", 0, "0", "1", "2", "3", "4", "5")
+	w.produce("a", 0, "0", "1", "2", "3", "4", "5", "6")
 	w.post("QueueService/Pull", `{"group":"g","topic":"a"}`)
 	long := strings.Repeat("é", 200)
 	for i, c := range []struct {
