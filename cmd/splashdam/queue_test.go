@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	metamem "github.com/splashdam/splashdam/metadata/mem"
 	"github.com/splashdam/splashdam/objectlog/mem"
@@ -30,12 +31,14 @@ func startJobs(t *testing.T, lines ...string) (at string) {
 	return one.address
 }
 
-// runWith runs a verb on an input.
+// runWith runs a verb on an input, for half a minute at most.
 func runWith(t *testing.T, in string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	out, errs := newSpoken(), newSpoken()
 	env := &environment{in: strings.NewReader(in), out: out, err: errs, lookup: func() []string { return nil }}
-	code = run(t.Context(), env, args)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	code = run(ctx, env, args)
 	return code, out.String(), errs.String()
 }
 
