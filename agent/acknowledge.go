@@ -148,7 +148,7 @@ func (k Acknowledgement) check() error {
 	switch {
 	case k.Partition < 0 || k.Partition > partitionNumberMax || k.Offset < 0 || k.Offset >= offsetNext || k.Lock == 0:
 		return queues.ReasonNotLocked
-	case k.Verdict < queues.Accept || k.Verdict > queues.Extend:
+	case k.Verdict < queues.Accept || k.Verdict > queues.Return:
 		return because(InvalidRequest, fmt.Errorf("verdict %d", k.Verdict))
 	case k.Verdict == queues.Extend && k.Wait < time.Millisecond, k.Wait < 0, k.Wait > queues.WaitMax:
 		return because(InvalidRequest, errors.New("a lock or delay of at most 12 h, and a lock of some time"))
@@ -158,11 +158,11 @@ func (k Acknowledgement) check() error {
 
 // plain is the acknowledgement without what its verdict does not use.
 func (k Acknowledgement) plain() Acknowledgement {
-	if k.Verdict == queues.Accept || k.Verdict == queues.Reject {
+	if k.Verdict != queues.Release && k.Verdict != queues.Extend {
 		k.Wait = 0
 	}
 	k.Error = queues.CutError(k.Error)
-	if k.Verdict == queues.Accept || k.Verdict == queues.Extend {
+	if k.Verdict != queues.Release && k.Verdict != queues.Reject {
 		k.Error = ""
 	}
 	return k

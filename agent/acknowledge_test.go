@@ -53,7 +53,7 @@ func TestAcknowledgementIsRefusedUnlessItShowsTheLock(t *testing.T) {
 			"no such topic":         {forged(func(k *Acknowledgement) { k.Topic = objectlog.UUID{1} }), queues.ReasonNotLocked},
 			"a deleted topic":       {Acknowledgement{Place: lost[0].Place, Lock: lost[0].Lock, Verdict: queues.Accept}, queues.ReasonNotLocked},
 			"no verdict":            {forged(func(k *Acknowledgement) { k.Verdict = 0 }), InvalidRequest},
-			"the agent's verdict":   {forged(func(k *Acknowledgement) { k.Verdict = queues.Return }), InvalidRequest},
+			"an unknown verdict":    {forged(func(k *Acknowledgement) { k.Verdict = queues.Return + 1 }), InvalidRequest},
 			"extension by nothing":  {forged(func(k *Acknowledgement) { k.Verdict = queues.Extend }), InvalidRequest},
 			"a delay of days":       {forged(func(k *Acknowledgement) { k.Verdict, k.Wait = queues.Release, 99*time.Hour }), InvalidRequest},
 			"a delay into the past": {forged(func(k *Acknowledgement) { k.Verdict, k.Wait = queues.Release, -time.Hour }), InvalidRequest},

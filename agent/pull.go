@@ -170,6 +170,7 @@ func (a *Agent) pullOnce(ctx context.Context, p *pull) (pulled []Pulled, next ne
 	case len(v.offers) == 0:
 		return nil, withChange, nil
 	}
+	begun := time.Now()
 	got, err := a.acquire(ctx, p, v.offers)
 	a.pulls.release(v.offers)
 	for _, o := range v.offers {
@@ -179,7 +180,12 @@ func (a *Agent) pullOnce(ctx context.Context, p *pull) (pulled []Pulled, next ne
 		}
 	}
 	if len(got) > 0 {
-		pulled, err = a.readLocked(ctx, p, got)
+		// Records whose lock is nearly over before they are read are for another pull.
+		reading, over := context.WithDeadlineCause(ctx, begun.Add(p.Lock*3/4), errSlowRead)
+		if pulled, err = a.readLocked(reading, p, got); err != nil && errors.Is(context.Cause(reading), errSlowRead) {
+			err = because(Unavailable, errSlowRead)
+		}
+		over()
 	}
 	if err == nil && ctx.Err() != nil { // nobody is there to have it
 		for _, l := range got {
@@ -194,6 +200,8 @@ func (a *Agent) pullOnce(ctx context.Context, p *pull) (pulled []Pulled, next ne
 	}
 	return pulled, next, err
 }
+
+var errSlowRead = errors.New("the bucket did not answer within the time of the lock: look at the bucket, or lock for longer")
 
 // acquire proposes to lock what is offered, and answers what it got, in the order of the offers; at most RecordsMax records. An error is only
 // answered when it got nothing.

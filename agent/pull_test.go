@@ -333,6 +333,19 @@ func TestReleasedRecordComesAgainBehindItsDelay(t *testing.T) {
 	})
 }
 
+func TestReturnedRecordComesAgainUncounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := start(t, newStores(), testConfig())
+		a.topic(t, "orders", 1)
+		a.fill(t, "orders", 1, 1)
+		for range 7 { // more often than it may be delivered
+			got := a.pulls(t, email(0, 0, time.Minute))
+			wantHeld(t, "pulled", got, "0/0")
+			wantErr(t, "return", a.settles(t, queues.Return, 0, got[0])[0], nil)
+		}
+	})
+}
+
 func TestExtendedLockBeginsAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := start(t, newStores(), testConfig())
@@ -520,6 +533,42 @@ func TestPullGivesBackUncountedWhatTheBucketDoesNotGive(t *testing.T) {
 	})
 }
 
+func TestPullGivesBackWhatItCannotReadWithinTheLock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStores()
+		first := start(t, s, testConfig())
+		first.topic(t, "orders", 1)
+		first.fill(t, "orders", 1, 3)
+		first.stop()
+		opened, err := Open(t.Context(), testConfig(), silentBucket{s.bucket}, s.table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := run(t, opened)
+		begun := time.Now()
+		_, err = a.Pull(t.Context(), email(0, 0, 4*time.Second))
+		if took := time.Since(begun); !errors.Is(err, Unavailable) || took != 3*time.Second {
+			t.Errorf("got %v after %s, want the records given back before their lock is over", err, took)
+		}
+		synctest.Wait()
+		info, err := a.Queue(t.Context(), "email", "orders")
+		if err != nil || info.Partitions[0].Released != 3 {
+			t.Errorf("got %+v, %v, want 3 records to be handed out again", info.Partitions, err)
+		}
+	})
+}
+
+// silentBucket never answers who reads a segment.
+type silentBucket struct{ objectlog.Bucket }
+
+func (b silentBucket) Get(ctx context.Context, key string, extent objectlog.Extent) ([]byte, error) {
+	if objectlog.Folder(key) == "seg" {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return b.Bucket.Get(ctx, key, extent)
+}
+
 func TestPullSkipsWhatIsNotInTheLogAnyMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := start(t, newStores(), testConfig())
@@ -661,5 +710,27 @@ func TestWrongPullsAreRefused(t *testing.T) {
 				t.Errorf("%s: answered %v", what, got)
 			}
 		}
+	})
+}
+
+func TestWhatCantGoToItsDeadLetterTopicGoesToTheOneThatANewerPullNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig()
+		cfg.QueueWindow = 3
+		a := start(t, newStores(), cfg)
+		a.topic(t, "orders", 1)
+		a.topic(t, "small", 1, "max.message.bytes", "70")
+		a.fill(t, "orders", 1, 5)
+		q := email(0, 0, time.Minute)
+		q.DeadLetters = "small"
+		for _, err := range a.settles(t, queues.Reject, 0, a.pulls(t, q)...) {
+			wantErr(t, "reject", err, nil)
+		}
+		<-time.After(time.Minute)
+		wantHeld(t, "behind a window full of what can't leave", a.pulls(t, q), "")
+		want(t, "failed", a.queue(t).Partitions[0].Dying, 3)
+		q.DeadLetters, q.Wait = "large", time.Minute
+		wantHeld(t, "when it can", a.pulls(t, q), "0/3 0/4")
+		want(t, "dead letters", len(a.records(t, "large", 0)), 3)
 	})
 }
