@@ -64,7 +64,7 @@ func (h *History) Drain(group string, due, deliveries int) {
 //	position-back    a member began below a position that had been committed before the partition was its own
 //	unprocessed      a record was acknowledged, and no member or consumer processed it, though nothing was said to be left
 //	redelivered      a record was taken by a pull that began behind the answer to its acceptance
-//	locked-twice     a record was taken by one consumer while it was another's
+//	locked-twice     a record came to a consumer in time while it was another's
 //	early-death      a dead letter of a record that was not rejected and could have been taken again
 //	dead-twice       two dead letters of one record
 //	dead-accepted    a dead letter of a record that was accepted
@@ -162,6 +162,9 @@ func (w *work) take(i int, e Event, at grouped) {
 	began := time.Duration(0)
 	if e.Due > 0 && e.Due <= len(w.events) {
 		began = w.events[e.Due-1].At
+	}
+	if began+e.Lock <= e.At {
+		return // its lock was over when it came: whose record it is now is not for this one to say
 	}
 	if h, ok := w.hold[at]; ok && e.At < h.until {
 		w.find("locked-twice", []int{h.at, i}, "%s takes %v of %s, which is in the hands of %s", e.Who, at.place, e.Group, h.who)

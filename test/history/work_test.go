@@ -128,6 +128,10 @@ func TestCheckerExcusesWhatMayBe(t *testing.T) {
 			h.Settled(desk, "d", Reject, 0, 1)
 			h.Trim("admin", 0, 2)
 		}},
+		{"a record that comes when its lock is over", func(h *History) {
+			h.Take(desk, "c", h.Due(), time.Hour, 2, Record{0, 3, "?"})
+			h.Take(desk, "d", 1, 0, 1, Record{0, 3, "?"})
+		}},
 		{"a lock that is over", func(h *History) {
 			h.Take(desk, "c", 1, 0, 1, Record{0, 3, "?"})
 			h.Take(desk, "d", 1, 0, 2, Record{0, 3, "?"})
