@@ -719,7 +719,7 @@ func TestWhatCantGoToItsDeadLetterTopicGoesToTheOneThatANewerPullNames(t *testin
 		cfg.QueueWindow = 3
 		a := start(t, newStores(), cfg)
 		a.topic(t, "orders", 1)
-		a.topic(t, "small", 1, "max.message.bytes", "70")
+		a.topic(t, "small", 1, "max.message.bytes", "70", "compression.type", "uncompressed")
 		a.fill(t, "orders", 1, 5)
 		q := email(0, 0, time.Minute)
 		q.DeadLetters = "small"

@@ -8,7 +8,7 @@ import (
 	"github.com/splashdam/splashdam/queues"
 )
 
-// offer is a partition that has something for a pull, or where the queue has to begin now.
+// offer is a partition that has something for a pull, or where the queue has to begin now, or to learn where its dead letters go.
 type offer struct {
 	queues.Key
 	shard objectlog.Shard
@@ -133,7 +133,7 @@ func (a *Agent) survey(p *pull) offersView {
 				records, bytes = records-o.limit, bytes-size
 				v.asked = v.asked || wanted > 0 && o.limit == 0
 			}
-			if o.limit > 0 || !there && p.dated() && !p.begun[n] {
+			if o.limit > 0 || !p.begun[n] && (!there && p.dated() || there && p.redirects(q)) {
 				v.offers = append(v.offers, o)
 			}
 		})
@@ -157,6 +157,12 @@ func (a *Agent) wanted(s *metadata.State, q *queues.Queue, state metadata.Partit
 
 // dated says whether where the queue begins depends on the moment. Then it has to begin everywhere with the first pull.
 func (p *pull) dated() bool { return p.Start.Kind != StartEarliest && p.Start.Kind != StartOffset }
+
+// redirects says whether the pull names another dead-letter topic for records that wait for one. It has to be told also when there is nothing to hand
+// out: they may fill the window since they can't go where they were to.
+func (p *pull) redirects(q *queues.Queue) bool {
+	return q.Policy.DeadLetters != p.policy.DeadLetters && q.Count(queues.Failed) > 0
+}
 
 // start answers where the queue begins in a partition of which it has had nothing.
 func (p *pull) start(n objectlog.Partition, state metadata.PartitionState) (objectlog.Offset, bool) {
