@@ -50,8 +50,9 @@ type mover struct {
 	mu     sync.Mutex // taken before the shard's state is read
 	busy   map[queues.Key]bool
 	held   map[hold]*delay
-	looked uint64 // the changes of the queues at the last look
-	anew   bool   // look although nothing has changed
+	told   map[queues.Key]time.Time // when the log told of something of a queue that is held up
+	looked uint64                   // the changes of the queues at the last look
+	anew   bool                     // look although nothing has changed
 	next   queues.Key
 	epoch  objectlog.Epoch // of the last look
 }
@@ -65,12 +66,13 @@ type hold struct {
 
 // delay is how long something is held up.
 type delay struct {
-	since, until, logged time.Time
-	tries                int
+	since, until time.Time
+	tries        int
+	stuck        bool // only people can mend it
 }
 
 func newMover(number objectlog.Shard, s shard, leading func() objectlog.Epoch) *mover {
-	return &mover{number: number, shard: s, leading: leading, done: make(chan struct{}, 1), busy: map[queues.Key]bool{}, held: map[hold]*delay{}}
+	return &mover{number: number, shard: s, leading: leading, done: make(chan struct{}, 1), busy: map[queues.Key]bool{}, held: map[hold]*delay{}, told: map[queues.Key]time.Time{}}
 }
 
 // move looks after the queues of a shard until ctx ends.
@@ -109,12 +111,14 @@ func (m *mover) take(now time.Time) []queues.Key {
 	defer m.mu.Unlock()
 	if epoch != m.epoch {
 		clear(m.held)
+		clear(m.told)
 		m.epoch, m.anew = epoch, true
 	}
 	if epoch == 0 {
 		return nil
 	}
 	maps.DeleteFunc(m.held, func(_ hold, d *delay) bool { return now.Sub(d.until) > moveRetryMax }) // it is gone: else it had been tried
+	maps.DeleteFunc(m.told, func(_ queues.Key, at time.Time) bool { return now.Sub(at) >= stuckLogEvery })
 	var found []queues.Key
 	m.shard.log.Read(func(metadata.Seq) {
 		if changes := m.shard.queues.Changes(); changes != m.looked || m.anew || m.due(now) {
@@ -194,7 +198,8 @@ func (m *mover) ended(k queues.Key) {
 	}
 }
 
-// hold takes note that something can't be moved now. What is wrong for longer is told in the log, once in a while.
+// hold takes note that something can't be moved now. What is wrong for longer is told in the log, once in a while for each
+// queue: a window full of records may be held up for one reason.
 func (m *mover) hold(h hold, object string, err error) {
 	now := time.Now()
 	m.mu.Lock()
@@ -206,14 +211,14 @@ func (m *mover) hold(h hold, object string, err error) {
 	}
 	wait := min(moveRetryMax, moveRetryFirst<<min(d.tries, 10))
 	if lasting(err) {
-		wait = moveRetryMax
+		wait, d.stuck = moveRetryMax, true
 	}
 	d.until = now.Add(wait)
 	d.tries++
-	if (!lasting(err) && now.Sub(d.since) < stuckBehind) || now.Sub(d.logged) < stuckLogEvery {
+	if (!lasting(err) && now.Sub(d.since) < stuckBehind) || now.Sub(m.told[h.Key]) < stuckLogEvery {
 		return
 	}
-	d.logged = now
+	m.told[h.Key] = now
 	slog.Warn("record of a queue can't be moved: it is kept", "record", object, "group", h.Group, "since", d.since.UTC().Format(time.RFC3339), "err", err, "hint", hintOf(err))
 }
 
@@ -242,7 +247,7 @@ func (m *mover) stuck(now time.Time) int {
 	defer m.mu.Unlock()
 	n := 0
 	for _, d := range m.held {
-		if !d.logged.IsZero() || now.Sub(d.since) >= stuckBehind {
+		if d.stuck || now.Sub(d.since) >= stuckBehind {
 			n++
 		}
 	}

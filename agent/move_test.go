@@ -360,6 +360,25 @@ func TestRecordThatIsTooLargeIsKeptUntilThereIsRoom(t *testing.T) {
 	})
 }
 
+func TestLogTellsOnceInAWhileOfAQueueManyOfWhoseRecordsAreHeldUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := captureLog(t)
+		a := start(t, newStores(), testConfig())
+		a.topic(t, "orders", 1)
+		a.topic(t, "orders-dlq", 1, "max.message.bytes", "70", "compression.type", "uncompressed")
+		a.fill(t, "orders", 1, 200)
+		a.reject(t, "email", "orders", 0, 200)
+		a.reject(t, "other", "orders", 0, 200)
+		<-time.After(5 * time.Minute)
+		if u := a.DeadLetterUsage(); u.Stuck != 400 {
+			t.Errorf("usage %+v", u)
+		}
+		if lines := log.take("can't be moved"); len(lines) < 8 || len(lines) > 12 {
+			t.Errorf("%d lines in 5 minutes of two queues", len(lines))
+		}
+	})
+}
+
 func TestRouteWhoseProducerThePartitionHasForgottenIsTakenAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := start(t, newStores(), testConfig())
