@@ -86,6 +86,9 @@ func (x *executor) run(ctx context.Context, r *client.Record, deliveries int32) 
 	separate(cmd)
 	begin := time.Now()
 	err := cmd.Run()
+	if ctx.Err() != nil && cmd.ProcessState != nil {
+		endGroup(cmd)
+	}
 	out.end()
 	errs.end()
 	e.took = time.Since(begin)
@@ -169,6 +172,9 @@ type lineWriter struct {
 // lineBytesKept bounds the part of a line that is held until it is complete.
 const lineBytesKept = 64 << 10
 
+// saidBytesKept bounds what is told of a process's last line: it is shown, and goes to the dead letters, which keep 256 bytes.
+const saidBytesKept = 1 << 10
+
 // processOutput is what one process writes.
 type processOutput struct {
 	w       *lineWriter
@@ -200,7 +206,8 @@ func (p *processOutput) end() {
 
 func (p *processOutput) pass(lines []byte) {
 	if text := bytes.TrimSpace(lines); len(text) > 0 {
-		p.last = string(bytes.TrimSpace(text[bytes.LastIndexByte(text, '\n')+1:]))
+		last := bytes.TrimSpace(text[bytes.LastIndexByte(text, '\n')+1:])
+		p.last = strings.ToValidUTF8(string(last[:min(len(last), saidBytesKept)]), "\uFFFD")
 	}
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()

@@ -3,7 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -59,6 +62,7 @@ func TestErrorOfAProcessIsTheLastThingThatItSaid(t *testing.T) {
 		"kill -9 $$":                                    "signal: killed",
 		"echo never mind >&2":                           "",
 		"cat > /dev/null; exit 0":                       "",
+		"printf %05000d 7 >&2; exit 3":                  strings.Repeat("0", saidBytesKept),
 	} {
 		e, _, stderr := executes(t, command, "x")
 		got := ""
@@ -96,6 +100,31 @@ func TestProcessIsToldToEndWithItsContextAndAllThatItBegan(t *testing.T) {
 		e := x.run(ctx, &client.Record{Topic: "jobs"}, 1)
 		if fine := e.err == nil; fine != strings.Contains(want, "ended") || e.notRun || e.took > 20*time.Second || out.String() != want {
 			t.Errorf("%s: got %+v, printed %q", command, e, out)
+		}
+	}
+}
+
+func TestWhatAProcessBeganEndsWithItAlsoIfItDoesNotWantTo(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	out := &lines{wrote: cancel}
+	env := &environment{err: new(bytes.Buffer), lookup: func() []string { return []string{"PATH=/usr/bin:/bin"} }}
+	x, err := env.newExecutor(`sh -c 'trap "" TERM; echo $$; while :; do sleep 0.05; done'; true`, out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.run(ctx, &client.Record{Topic: "jobs"}, 1)
+	pid, err := strconv.Atoi(strings.TrimSpace(out.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// It is killed when run returns, and gone when whoever has inherited it has looked; until then it is a zombie.
+	for limit := time.Now().Add(10 * time.Second); ; {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			return
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("process %d is still there: %s", pid, stat)
 		}
 	}
 }
