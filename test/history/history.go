@@ -47,14 +47,15 @@ const (
 	Noted   Kind = "note"    // something happened to the cluster
 	Accused Kind = "anomaly" // whoever saw it calls it so: Who is the name
 
-	Begun     Kind = "begin"    // a member of a group was handed its first record of a partition; Due is the event before which that became its own
-	Processed Kind = "process"  // a member has processed a record
-	Committed Kind = "commit"   // a group was promised to go on at an offset
-	Taken     Kind = "take"     // a consumer of a queue got a record; Due is the event before which it asked
-	Settling  Kind = "settling" // it is about to acknowledge it; Text is the decision
-	Settled   Kind = "settled"  // it was told that this is done
-	Dead      Kind = "dead"     // a dead letter was found of the record at a place
-	Drained   Kind = "drained"  // a group was said to have nothing left
+	Begun      Kind = "begin"      // a member of a group was handed its first record of a partition; Due is the event before which that became its own
+	Processed  Kind = "process"    // a member has processed a record
+	Committing Kind = "committing" // a member is about to commit an offset
+	Committed  Kind = "commit"     // a group was promised to go on at an offset
+	Taken      Kind = "take"       // a consumer of a queue got a record; Due is the event before which it asked
+	Settling   Kind = "settling"   // it is about to acknowledge it; Text is the decision
+	Settled    Kind = "settled"    // it was told that this is done
+	Dead       Kind = "dead"       // a dead letter was found of the record at a place
+	Drained    Kind = "drained"    // a group was said to have nothing left
 )
 
 // Event is one thing that happened to a client.

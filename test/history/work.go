@@ -18,6 +18,11 @@ func (h *History) Process(group, who string, generation int64, r Record) {
 	h.note(Event{Kind: Processed, Group: group, Who: who, Generation: generation, Partition: r.Partition, Offset: r.Offset, Value: r.Value})
 }
 
+// Try notes that a member is about to commit an offset.
+func (h *History) Try(group, who string, p objectlog.Partition, o objectlog.Offset) {
+	h.note(Event{Kind: Committing, Group: group, Who: who, Partition: p, Offset: o})
+}
+
 // Commit notes that a group was promised to go on at an offset.
 func (h *History) Commit(group, who string, p objectlog.Partition, o objectlog.Offset) {
 	h.note(Event{Kind: Committed, Group: group, Who: who, Partition: p, Offset: o})
@@ -61,7 +66,8 @@ func (h *History) Drain(group string, due, deliveries int) {
 // work judges what groups and queues did. Beside those of the log, the anomalies are
 //
 //	two-owners       two members of a group processed records of one partition in one generation
-//	position-back    a member began below a position that had been committed before the partition was its own
+//	position-back    a member began below a position that had been committed before the partition was its own, and where the one that committed it
+//	                 had not tried to commit before: such a call may arrive late
 //	unprocessed      a record was acknowledged, and no member or consumer processed it, though nothing was said to be left
 //	redelivered      a record was taken by a pull that began behind the answer to its acceptance
 //	locked-twice     a record came to a consumer in time while it was another's
@@ -72,7 +78,8 @@ func (h *History) Drain(group string, due, deliveries int) {
 type work struct {
 	*checker
 	owners    map[owned]tenant
-	committed map[grouped]fact
+	committed map[grouped]commitment
+	tried     map[attempt]bool // to commit, without a promise
 	hold      map[grouped]holding
 	accepted  map[grouped]int // the event of the answer
 	rejected  map[grouped]int
@@ -84,6 +91,18 @@ type work struct {
 type grouped struct {
 	group string
 	place
+}
+
+// commitment is the furthest position that was promised.
+type commitment struct {
+	who    string
+	offset objectlog.Offset
+	at     int
+}
+
+type attempt struct {
+	grouped
+	who string
 }
 
 type owned struct {
@@ -106,7 +125,7 @@ type holding struct {
 
 // work judges the events of groups and queues; the checker has seen all events.
 func (c *checker) work(events []Event) {
-	w := &work{checker: c, events: events, owners: map[owned]tenant{}, committed: map[grouped]fact{}, hold: map[grouped]holding{}, accepted: map[grouped]int{},
+	w := &work{checker: c, events: events, owners: map[owned]tenant{}, committed: map[grouped]commitment{}, tried: map[attempt]bool{}, hold: map[grouped]holding{}, accepted: map[grouped]int{},
 		rejected: map[grouped]int{}, dead: map[grouped]int{}, done: map[grouped]bool{}}
 	for i, e := range events {
 		w.step(i, e)
@@ -118,13 +137,16 @@ func (w *work) step(i int, e Event) {
 	switch e.Kind {
 	case Begun:
 		line := grouped{e.Group, place{e.Partition, 0}}
-		if c, ok := w.committed[line]; ok && c.at < e.Due && e.Offset < c.place.offset {
-			w.find("position-back", []int{c.at, i}, "%s of %s begins at %v, and %d was committed", e.Who, e.Group, e.place(), c.place.offset)
+		if c, ok := w.committed[line]; ok && c.at < e.Due && e.Offset < c.offset && !w.tried[attempt{at, c.who}] {
+			w.find("position-back", []int{c.at, i}, "%s of %s begins at %v, and %d was committed", e.Who, e.Group, e.place(), c.offset)
 		}
+	case Committing:
+		w.tried[attempt{at, e.Who}] = true
 	case Committed:
 		line := grouped{e.Group, place{e.Partition, 0}}
-		if c, ok := w.committed[line]; !ok || e.Offset > c.place.offset {
-			w.committed[line] = fact{place: e.place(), at: i}
+		delete(w.tried, attempt{at, e.Who})
+		if c, ok := w.committed[line]; !ok || e.Offset > c.offset {
+			w.committed[line] = commitment{e.Who, e.Offset, i}
 		}
 	case Processed:
 		w.done[at] = true
@@ -216,6 +238,6 @@ func (e Event) describeWork() string {
 }
 
 // workKinds are the kinds of events of groups and queues.
-var workKinds = []Kind{Begun, Processed, Committed, Taken, Settling, Settled, Dead, Drained}
+var workKinds = []Kind{Begun, Processed, Committing, Committed, Taken, Settling, Settled, Dead, Drained}
 
 func (k Kind) isWork() bool { return slices.Contains(workKinds, k) }

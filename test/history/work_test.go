@@ -75,6 +75,17 @@ func TestCheckerFindsWhatIsWrongWithWork(t *testing.T) {
 	}{
 		{"two members have a partition in one generation", "two-owners 1", func(h *History) { h.Process(crew, "a", 2, Record{0, 0, "0-0"}) }},
 		{"a member begins below what was committed", "position-back 1", func(h *History) { h.Begin(crew, "a", 0, 0, h.Due()) }},
+		{"a member begins where another tried to commit", "position-back 1", func(h *History) {
+			h.Try(crew, "a", 0, 0)
+			h.Commit(crew, "b", 0, 3)
+			h.Begin(crew, "a", 0, 0, h.Due())
+		}},
+		{"a member begins where an answered commit was", "position-back 1", func(h *History) {
+			h.Try(crew, "b", 0, 2)
+			h.Commit(crew, "b", 0, 2)
+			h.Commit(crew, "b", 0, 3)
+			h.Begin(crew, "a", 0, 2, h.Due())
+		}},
 		{"nobody processes a record", "unprocessed 2", func(h *History) { sent(h) }},
 		{"a queue forgets a record", "unprocessed 1", func(h *History) {
 			sent(h)
@@ -131,6 +142,11 @@ func TestCheckerExcusesWhatMayBe(t *testing.T) {
 		{"a record that comes when its lock is over", func(h *History) {
 			h.Take(desk, "c", h.Due(), time.Hour, 2, Record{0, 3, "?"})
 			h.Take(desk, "d", 1, 0, 1, Record{0, 3, "?"})
+		}},
+		{"a commit without an answer that arrives behind a newer one", func(h *History) {
+			h.Try(crew, "b", 0, 2)
+			h.Commit(crew, "b", 0, 3)
+			h.Begin(crew, "a", 0, 2, h.Due())
 		}},
 		{"a lock that is over", func(h *History) {
 			h.Take(desk, "c", 1, 0, 1, Record{0, 3, "?"})

@@ -147,6 +147,9 @@ func (l *load) commit(ctx context.Context, who string, consumer *client.Consumer
 	}
 	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
 	defer cancel()
+	for p, o := range ends {
+		l.h.Try(crew, who, p, o)
+	}
 	if consumer.Commit(ctx) == nil {
 		for p, o := range ends {
 			l.h.Commit(crew, who, p, o)
