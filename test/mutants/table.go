@@ -208,7 +208,7 @@ func (b *Bucket) putNow(name string, body []byte, t trailer) error {
 		{" && s.Renewed && s.Fault == nil", " && s.Fault == nil"},
 	}, driving},
 	{"G8", "a commit whose outcome is unknown is said to have failed", "agent/committer.go", []edit{
-		{"return groups.Result{}, because(OutcomeUnknown, ctx.Err())", "return groups.Result{}, because(Unavailable, ctx.Err())"},
+		{"return nil, because(OutcomeUnknown, ctx.Err())", "return nil, because(Unavailable, ctx.Err())"},
 	}, driving},
 	{"G9", "commits that are held are not decided before the agent is gone", "agent/agent.go", []edit{
 		{"\t\theld.Go(func() { c.drain(draining) })\n", "\t\t_ = c\n"},
