@@ -79,8 +79,6 @@ func newMover(number objectlog.Shard, s shard, leading func() objectlog.Epoch) *
 func (a *Agent) move(ctx context.Context, m *mover) error {
 	var work sync.WaitGroup
 	defer work.Wait()
-	tick := time.NewTicker(moveTick)
-	defer tick.Stop()
 	for {
 		changed, looked := m.shard.log.Changed(), time.Now()
 		for _, k := range m.take(looked) {
@@ -89,17 +87,22 @@ func (a *Agent) move(ctx context.Context, m *mover) error {
 				m.ended(k)
 			})
 		}
+		tick := time.NewTimer(moveTick)
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-changed:
 		case <-m.done:
 		case <-tick.C:
 		}
-		select {
-		case <-ctx.Done():
+		tick.Stop()
+		if rest := movePause - time.Since(looked); rest > 0 {
+			select {
+			case <-ctx.Done():
+			case <-time.After(rest):
+			}
+		}
+		if ctx.Err() != nil {
 			return nil
-		case <-time.After(movePause - time.Since(looked)):
 		}
 	}
 }
