@@ -61,7 +61,7 @@ type watched struct {
 
 // session is one member's. Both times are of the clock of sessions.
 type session struct {
-	until  time.Duration // then it is gone
+	until  time.Duration // then it is gone; 0: it was heard since the last tick
 	giveUp time.Duration // then it should have given up what it must; 0: there is nothing to give up
 }
 
@@ -141,8 +141,11 @@ func (c *Coordinator) look(due []metadata.Command, g *Group, catalog Catalog) []
 func (c *Coordinator) alive(w *watched, m *Member) bool {
 	x := w.sessions[m.ID]
 	if x == nil {
-		x = &session{until: c.clock.Lived() + m.Session}
+		x = &session{}
 		w.sessions[m.ID] = x
+	}
+	if x.until == 0 {
+		x.until = c.clock.Lived() + m.Session
 	}
 	switch {
 	case !w.holders[m.ID]:
@@ -265,7 +268,7 @@ func (c *Coordinator) Heartbeat(h Heartbeat, s *State) ([]metadata.Command, erro
 	released, all := g.released(h)
 	if w := c.watched[h.Group]; w != nil {
 		if x := w.sessions[m.ID]; x != nil {
-			x.until = c.clock.Lived() + m.Session
+			x.until = 0 // the clock is that of the last tick, which may have been long ago
 			if all {
 				x.giveUp = 0 // whatever it is told to give up next, it has the whole time for it
 			}
