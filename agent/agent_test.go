@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -16,7 +17,12 @@ import (
 	objmem "github.com/splashdam/splashdam/objectlog/mem"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if underRace {
+		runtime.GOMAXPROCS(1)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // stores are a bucket and a table in memory, with their fault hooks.
 type stores struct {
