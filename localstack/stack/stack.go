@@ -171,8 +171,34 @@ func (s *stack) startBalanced(ctx context.Context, clients string, stores []stri
 			return err
 		}
 	}
+	if err := awaitBalancer(ctx, balancer.Endpoint); err != nil {
+		return err
+	}
 	s.announceAgents(s.out, balancer)
 	return nil
+}
+
+const (
+	// balancerPatience is well above the time in which the balancer's checks come round.
+	balancerPatience = 10 * time.Second
+	balancerRetry    = 50 * time.Millisecond
+)
+
+// awaitBalancer waits until the balancer has found out that an agent is ready: until then it turns clients away.
+func awaitBalancer(ctx context.Context, endpoint string) error {
+	ctx, cancel := context.WithTimeout(ctx, balancerPatience)
+	defer cancel()
+	for {
+		err := localstack.Answers("/readyz")(ctx, endpoint)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the load balancer at %s finds no agent ready: %w", endpoint, err)
+		case <-time.After(balancerRetry):
+		}
+	}
 }
 
 // zone is that of one agent.
