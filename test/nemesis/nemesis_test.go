@@ -93,14 +93,14 @@ func TestMatrixHasEveryFault(t *testing.T) {
 func TestTableSumsUpHistoriesOfAFault(t *testing.T) {
 	a, b := fault{name: "A"}, fault{name: "B"}
 	got := table([]result{
-		{plan: plan{fault: b}, tally: history.Tally{Acked: 1, Read: 2}, played: 1},
+		{plan: plan{fault: b}, tally: history.Tally{Acked: 1, Read: 2, Worked: 4}, played: 1},
 		{plan: plan{fault: a}, tally: history.Tally{Acked: 10, Unknown: 1, Failed: 2, Read: 20}, recoveries: []time.Duration{2 * time.Second, time.Second}, played: 3},
 		{plan: plan{fault: a}, findings: history.Findings{{Name: "lost-write"}}, err: errors.New("broken")},
 	})
 	for _, want := range []string{
-		"| A | 2 | 3 | 33 | 10 | 1 | 2 | lost-write 1, 1 not played | 2.00 s | 2.00 s |\n",
-		"| B | 1 | 1 | 3 | 1 | 0 | 0 | none | - | - |\n",
-		"| all | 3 | 4 | 36 | 11 | 1 | 2 | lost-write 1, 1 not played | 2.00 s | 2.00 s |\n",
+		"| A | 2 | 3 | 33 | 10 | 0 | 1 | 2 | lost-write 1, 1 not played | 2.00 s | 2.00 s |\n",
+		"| B | 1 | 1 | 7 | 1 | 4 | 0 | 0 | none | - | - |\n",
+		"| all | 3 | 4 | 40 | 11 | 4 | 1 | 2 | lost-write 1, 1 not played | 2.00 s | 2.00 s |\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no line %q in:\n%s", want, got)
