@@ -67,7 +67,7 @@ func (a *Agent) settled(ctx context.Context, s *settling, errs []error) {
 	if err == nil {
 		var answer any
 		if answer, err = a.committers[metadata.ShardOf(s.Topic, s.Partition, len(a.shards))].wait(ctx, s.call, nil); err == nil {
-			result, err = queueResult(answer)
+			result, err = resultOf[queues.Result](answer)
 		}
 	}
 	if err == nil && result.Reason != queues.ReasonNone {

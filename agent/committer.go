@@ -240,3 +240,15 @@ func (c *committer) decide(calls []*commitCall, how func(i int) (any, error)) {
 		c.held.Done()
 	}
 }
+
+// resultOf is what a command of a machine did whose results are of type R; an error where it was not taken.
+func resultOf[R any](result any) (R, error) {
+	var none R
+	switch r := result.(type) {
+	case R:
+		return r, nil
+	case error:
+		return none, because(InvalidRequest, r)
+	}
+	return none, because(OutcomeUnknown, errStrangeResult)
+}

@@ -129,7 +129,7 @@ func (a *Agent) sendDeadLetter(ctx context.Context, g GivenUp) error {
 	if err != nil {
 		return err
 	}
-	result, err := queueResult(results[0])
+	result, err := resultOf[queues.Result](results[0])
 	if err == nil && result.Reason != queues.ReasonNone {
 		err = result.Reason
 	}

@@ -101,7 +101,7 @@ func (a *Agent) discardIn(ctx context.Context, l *letters, offsets []objectlog.O
 		if err != nil {
 			return err
 		}
-		result, err := queueResult(results[0])
+		result, err := resultOf[queues.Result](results[0])
 		if err == nil && result.Reason != queues.ReasonNone {
 			err = result.Reason
 		}

@@ -266,7 +266,7 @@ func (d *redrive) depart(ctx context.Context, l *letters, items []queues.Departu
 		results, err := d.a.proposeOnce(ctx, l.shard, queues.MoveOut{Key: l.key, Until: l.until, Items: items}.Command())
 		var result queues.Result
 		if err == nil {
-			result, err = queueResult(results[0])
+			result, err = resultOf[queues.Result](results[0])
 		}
 		switch {
 		case errors.Is(err, OutcomeUnknown):

@@ -119,7 +119,7 @@ func (c *coordinator) carryOut(ctx context.Context, commands []metadata.Command)
 		return err
 	}
 	for _, result := range receipt.Results {
-		r, err := groupResult(result)
+		r, err := resultOf[groups.Result](result)
 		if err != nil {
 			return err
 		}
@@ -128,17 +128,6 @@ func (c *coordinator) carryOut(ctx context.Context, commands []metadata.Command)
 		}
 	}
 	return nil
-}
-
-// groupResult is what a command of package groups did; an error where it was not taken.
-func groupResult(result any) (groups.Result, error) {
-	switch r := result.(type) {
-	case groups.Result:
-		return r, nil
-	case error:
-		return groups.Result{}, because(InvalidRequest, r)
-	}
-	return groups.Result{}, because(OutcomeUnknown, errStrangeResult)
 }
 
 func groupError(op, group string, cause error) error {

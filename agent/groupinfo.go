@@ -91,7 +91,7 @@ func (a *Agent) DeleteGroup(ctx context.Context, id string) error {
 	if err != nil {
 		return groupError(op, id, err)
 	}
-	result, err := groupResult(results[0])
+	result, err := resultOf[groups.Result](results[0])
 	switch {
 	case err != nil:
 		return groupError(op, id, err)

@@ -86,7 +86,7 @@ func (r *moveRound) propose(ctx context.Context, commands ...metadata.Command) (
 	}
 	results := make([]queues.Result, len(receipt.Results))
 	for i, result := range receipt.Results {
-		if results[i], err = queueResult(result); err != nil {
+		if results[i], err = resultOf[queues.Result](result); err != nil {
 			return nil, err
 		}
 	}

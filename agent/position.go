@@ -83,7 +83,7 @@ func (a *Agent) commitGroup(ctx context.Context, shard objectlog.Shard, command 
 	if err != nil {
 		return groups.Result{}, err
 	}
-	return groupResult(result)
+	return resultOf[groups.Result](result)
 }
 
 func commitError(p GroupPosition, cause error) error {

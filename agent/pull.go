@@ -255,7 +255,7 @@ func (a *Agent) acquireOne(ctx context.Context, p *pull, o offer) (locked, error
 	}
 	command := c.Command()
 	late := func(result any) {
-		if r, err := queueResult(result); err == nil {
+		if r, err := resultOf[queues.Result](result); err == nil {
 			l := locked{offer: o, lock: l.lock, acquired: r.Acquired}
 			a.giveBack(o, l.lock, l.ranges())
 		}
@@ -266,7 +266,7 @@ func (a *Agent) acquireOne(ctx context.Context, p *pull, o offer) (locked, error
 		if err == nil {
 			var answer any
 			if answer, err = a.committers[o.shard].wait(ctx, call, late); err == nil {
-				result, err = queueResult(answer)
+				result, err = resultOf[queues.Result](answer)
 			}
 		}
 		switch {

@@ -110,14 +110,3 @@ func queuePartition(state metadata.PartitionState, q *queues.Queue) QueuePartiti
 	p.Lag = q.Unfinished(state.LogStart, state.HighWatermark)
 	return p
 }
-
-// queueResult is what a command of package queues did; an error where it was not taken.
-func queueResult(result any) (queues.Result, error) {
-	switch r := result.(type) {
-	case queues.Result:
-		return r, nil
-	case error:
-		return queues.Result{}, because(InvalidRequest, r)
-	}
-	return queues.Result{}, because(OutcomeUnknown, errStrangeResult)
-}
